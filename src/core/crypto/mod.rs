@@ -1,0 +1,1 @@
+//! Ids, signature schemes, key agreement, AEAD and the key schedule.

@@ -1,0 +1,16 @@
+//! Tarnet's protocol: every layer a state machine that takes time and input and
+//! returns outputs. No sockets, clocks, threads, files or randomness of its own, so
+//! that the daemon and the simulator run the same code.
+#![forbid(unsafe_code)]
+
+pub mod circuit;
+pub mod crypto;
+pub mod dht;
+pub mod link;
+pub mod names;
+pub mod node;
+pub mod rng;
+pub mod routing;
+pub mod session;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! The DHT's block.
