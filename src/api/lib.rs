@@ -1,1 +1,6 @@
-//! Placeholder header.
+//! Types of the control socket, shared by the daemon and the command line.
+//! Every object is documented in the contract of the programs; fields are only ever added.
+
+mod types;
+
+pub use types::*;

@@ -1,1 +1,5 @@
-//! Placeholder header.
+//! The async shell around one node: sockets, TUN, DNS, files and the control socket.
+
+pub mod admin;
+pub mod channel;
+pub mod handle;
