@@ -12,6 +12,24 @@ pub enum Context {
     PathTag,
     /// A private network's 32-byte key from a shorter text.
     NetworkKey,
+    /// A peer's place in the DHT.
+    DhtId,
+    /// What tells two signers of one DHT key apart.
+    BlockSlot,
+    /// The proof of work of a DHT block.
+    BlockWork,
+    /// The nonce of a DHT block's ciphertext, from header and plaintext.
+    BlockNonce,
+    /// The signer of a content block, from the hash of the value.
+    ContentSigner,
+    /// The DHT key of an identity's signed block when it chooses none.
+    SignedKey,
+    /// The DHT key of a node's Hello.
+    HelloKey,
+    /// The key that seals a Hello, from the PeerId.
+    HelloEncryption,
+    /// The signer of a Hello block, from the node's secret.
+    HelloSigner,
 }
 
 impl Context {
@@ -23,6 +41,15 @@ impl Context {
             Self::ServiceId => "tarnet service-id v1",
             Self::PathTag => "tarnet path tag v1",
             Self::NetworkKey => "tarnet link network-key v1",
+            Self::DhtId => "tarnet dht id v1",
+            Self::BlockSlot => "tarnet block slot v1",
+            Self::BlockWork => "tarnet block work v1",
+            Self::BlockNonce => "tarnet block nonce v1",
+            Self::ContentSigner => "tarnet content signer v1",
+            Self::SignedKey => "tarnet signed dht-key v1",
+            Self::HelloKey => "tarnet hello dht-key v1",
+            Self::HelloEncryption => "tarnet hello enc-key v1",
+            Self::HelloSigner => "tarnet hello signer v1",
         }
     }
 }

@@ -32,6 +32,10 @@ pub enum Purpose {
     LinkResponder,
     /// The initiator of a link handshake.
     LinkInitiator,
+    /// The signer of a DHT block.
+    Block,
+    /// A node's Hello, inside its block.
+    Hello,
 }
 
 impl Purpose {
@@ -41,6 +45,8 @@ impl Purpose {
         match self {
             Self::LinkResponder => "tarnet sign link-responder v1",
             Self::LinkInitiator => "tarnet sign link-initiator v1",
+            Self::Block => "tarnet sign block v1",
+            Self::Hello => "tarnet sign hello v1",
         }
     }
 }
