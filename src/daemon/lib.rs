@@ -2,4 +2,5 @@
 
 pub mod admin;
 pub mod channel;
+pub mod config;
 pub mod handle;
