@@ -30,6 +30,22 @@ pub enum Context {
     HelloEncryption,
     /// The signer of a Hello block, from the node's secret.
     HelloSigner,
+    /// The digest of a session descriptor.
+    SessionDescriptor,
+    /// The tag that tells whose key a session's first message is sealed to.
+    SessionTrial,
+    /// What seals a session's first message.
+    SessionFirst,
+    /// What seals the answer to a session's first message.
+    SessionAnswer,
+    /// A session's traffic keys, exporter and resume key.
+    SessionTraffic,
+    /// What a path set-up for a session reveals to prove that the true destination answered.
+    SessionReveal,
+    /// The single-use tag by which a session is resumed.
+    SessionResume,
+    /// The responder's proof that it resumed a session.
+    SessionResumed,
 }
 
 impl Context {
@@ -50,6 +66,14 @@ impl Context {
             Self::HelloKey => "tarnet hello dht-key v1",
             Self::HelloEncryption => "tarnet hello enc-key v1",
             Self::HelloSigner => "tarnet hello signer v1",
+            Self::SessionDescriptor => "tarnet session descriptor v1",
+            Self::SessionTrial => "tarnet session trial v1",
+            Self::SessionFirst => "tarnet session first v1",
+            Self::SessionAnswer => "tarnet session answer v1",
+            Self::SessionTraffic => "tarnet session traffic v1",
+            Self::SessionReveal => "tarnet session reveal v1",
+            Self::SessionResume => "tarnet session resume v1",
+            Self::SessionResumed => "tarnet session resumed v1",
         }
     }
 }

@@ -36,6 +36,10 @@ pub enum Purpose {
     Block,
     /// A node's Hello, inside its block.
     Hello,
+    /// A node's word that it holds the session keys of an identity, or its own.
+    SessionDescriptor,
+    /// The identity that acts in a session.
+    SessionIdentity,
 }
 
 impl Purpose {
@@ -47,6 +51,8 @@ impl Purpose {
             Self::LinkInitiator => "tarnet sign link-initiator v1",
             Self::Block => "tarnet sign block v1",
             Self::Hello => "tarnet sign hello v1",
+            Self::SessionDescriptor => "tarnet sign session-descriptor v1",
+            Self::SessionIdentity => "tarnet sign session-identity v1",
         }
     }
 }

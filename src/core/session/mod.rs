@@ -1,7 +1,14 @@
 //! End-to-end sessions between two identities, and the channels inside them.
 
+mod descriptor;
 pub mod established;
+mod handshake;
+mod keys;
+mod proof;
 mod terms;
 
+pub use crate::wire::session_handshake::{Descriptor, Owner};
+pub use descriptor::DescriptorError;
 pub use established::{CarrierId, ChannelId, Event, OpenRequest, Side};
+pub use handshake::HandshakeError;
 pub use terms::{Mode, Port, PortError, Refusal};

@@ -4,6 +4,7 @@
 
 pub mod block;
 pub mod kind;
+pub mod session_handshake;
 
 use bytes::BufMut;
 
