@@ -46,6 +46,20 @@ pub enum Context {
     SessionResume,
     /// The responder's proof that it resumed a session.
     SessionResumed,
+    /// The key of the MAC on a first link message, from the PeerId it is for.
+    LinkMac,
+    /// A link handshake's transcript so far.
+    LinkTranscript,
+    /// A link handshake's master secret.
+    LinkHandshake,
+    /// The keys that seal the proofs of a link handshake.
+    LinkProof,
+    /// A link's first traffic secrets.
+    LinkTraffic,
+    /// A link's frame key from its traffic secret.
+    LinkFrame,
+    /// A link's next traffic secret from the last.
+    LinkRatchet,
 }
 
 impl Context {
@@ -74,6 +88,13 @@ impl Context {
             Self::SessionReveal => "tarnet session reveal v1",
             Self::SessionResume => "tarnet session resume v1",
             Self::SessionResumed => "tarnet session resumed v1",
+            Self::LinkMac => "tarnet link mac v1",
+            Self::LinkTranscript => "tarnet link transcript v1",
+            Self::LinkHandshake => "tarnet link handshake v1",
+            Self::LinkProof => "tarnet link proof v1",
+            Self::LinkTraffic => "tarnet link traffic v1",
+            Self::LinkFrame => "tarnet link frame v1",
+            Self::LinkRatchet => "tarnet link ratchet v1",
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod block;
 pub mod kind;
 pub mod session_handshake;
+pub mod link;
 
 use bytes::BufMut;
 
