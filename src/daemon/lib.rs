@@ -4,3 +4,4 @@ pub mod admin;
 pub mod channel;
 pub mod config;
 pub mod handle;
+pub mod transport;

@@ -88,10 +88,7 @@ fn list(raw: &Raw) -> Result<&[String], Bad> {
 }
 
 /// A whole number within bounds; out of them, the error names the nearest valid one.
-fn number<T: TryFrom<i64> + Display>(raw: &Raw, min: T, max: T) -> Result<T, Bad>
-where
-    T: PartialOrd,
-{
+fn number<T: TryFrom<i64> + Display + PartialOrd>(raw: &Raw, min: T, max: T) -> Result<T, Bad> {
     let Raw::Int(value) = raw else { return expected("a number", raw) };
     let near = if *value < 0 { &min } else { &max };
     match T::try_from(*value) {

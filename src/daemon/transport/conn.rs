@@ -1,0 +1,254 @@
+//! One connection: its two tasks, and how they talk to the node's task.
+//!
+//! Life: the first event is [`ConnEvent::Accepted`] or [`ConnEvent::Dialled`] with the
+//! [`ConnHandle`], the last one [`ConnEvent::Closed`], always. During the handshake the
+//! reader waits after each frame until it is told [`ConnHandle::proceed`] or
+//! [`ConnHandle::established`], so that no frame is taken for what it is not. Then it
+//! opens frames; the writer seals batches and answers each with [`ConnEvent::Ready`]
+//! once the socket has taken it. Dropping the handle closes: what was queued is still
+//! written, for [`CLOSE_GRACE`] at most.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use tarnet_core::link::{ConnId, Error as LinkError, Opener, Pin, Sealer};
+use tarnet_core::time::Now;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::clock::Clock;
+use super::limits::{CLOSE_GRACE, EVENTS_LEN_MAX, READER_LEN_MAX, WRITER_LEN_MAX};
+use super::pipe::{Pipe, PipeError};
+use super::{read, write};
+
+
+/// Seals what one link sends; owned by the connection's writer.
+pub trait FrameSealer: Send + 'static {
+    /// Turns a batch into a frame, in place.
+    fn seal(&mut self, now: Now, batch: BytesMut) -> BytesMut;
+}
+
+/// Opens what one link receives; owned by the connection's reader.
+pub trait FrameOpener: Send + 'static {
+    /// Turns a frame into its batch, in place.
+    ///
+    /// # Errors
+    /// Not the peer's next frame: the connection is over.
+    fn open(&mut self, frame: BytesMut) -> Result<Bytes, LinkError>;
+}
+
+impl FrameSealer for Sealer {
+    fn seal(&mut self, now: Now, batch: BytesMut) -> BytesMut {
+        Self::seal(self, now, batch)
+    }
+}
+
+impl FrameOpener for Opener {
+    fn open(&mut self, frame: BytesMut) -> Result<Bytes, LinkError> {
+        Self::open(self, frame)
+    }
+}
+
+/// Where a connection came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A peer dialled us from this address.
+    Accepted(SocketAddr),
+    /// We dialled this address, and expect this node there.
+    Dialled(SocketAddr, Pin),
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseReason {
+    /// The peer closed it.
+    #[error("closed by the peer")]
+    Peer,
+    /// The pipe failed or carried nonsense.
+    #[error("{0}")]
+    Pipe(#[from] PipeError),
+    /// A frame did not open.
+    #[error("a frame did not open: {0}")]
+    Frame(LinkError),
+    /// The node asked for it.
+    #[error("closed by us")]
+    Asked,
+}
+
+/// What connections tell the node's task.
+pub enum ConnEvent {
+    /// A peer dialled us.
+    Accepted {
+        /// The connection.
+        conn: ConnId,
+        /// Its source, for rate limits.
+        source: SocketAddr,
+        /// How to answer it.
+        handle: ConnHandle,
+    },
+    /// We reached an address.
+    Dialled {
+        /// The connection.
+        conn: ConnId,
+        /// The address that answered.
+        address: SocketAddr,
+        /// The node expected there.
+        expect: Pin,
+        /// How to answer it.
+        handle: ConnHandle,
+    },
+    /// A frame of the handshake. The reader waits for [`ConnHandle::proceed`] or [`ConnHandle::established`].
+    HandshakeFrame(ConnId, Bytes),
+    /// An opened frame.
+    Plaintext(ConnId, Bytes),
+    /// A batch was written: room for one more.
+    Ready(ConnId),
+    /// It is over.
+    Closed(ConnId, CloseReason),
+}
+
+/// What the node's task tells a writer.
+pub(super) enum ToWriter {
+    /// A frame of the handshake, as it is.
+    Handshake(Vec<u8>),
+    /// From now on batches are sealed with this.
+    Established(Box<dyn FrameSealer>),
+    /// A batch to seal and write.
+    Batch(BytesMut),
+}
+
+/// What the node's task tells a reader.
+pub(super) enum ToReader {
+    /// The next frame belongs to the handshake too.
+    Proceed,
+    /// From now on frames are opened with this.
+    Established(Box<dyn FrameOpener>),
+}
+
+/// The connection is over, or the node overran its credit; drop the handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is over")]
+pub struct Gone;
+
+/// The node's side of one connection. No call waits. Dropping it closes the connection.
+pub struct ConnHandle {
+    writer: mpsc::Sender<ToWriter>,
+    reader: mpsc::Sender<ToReader>,
+    _open: oneshot::Sender<()>,
+}
+
+impl ConnHandle {
+    /// Sends a frame of the handshake.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn handshake(&self, frame: Vec<u8>) -> Result<(), Gone> {
+        self.writer.try_send(ToWriter::Handshake(frame)).map_err(|_| Gone)
+    }
+
+    /// Lets the reader go on after a frame of the handshake that did not end it.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn proceed(&self) -> Result<(), Gone> {
+        self.reader.try_send(ToReader::Proceed).map_err(|_| Gone)
+    }
+
+    /// The handshake is over: hands the keys to the two tasks. Call it after the last [`Self::handshake`].
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn established(&self, sealer: impl FrameSealer, opener: impl FrameOpener) -> Result<(), Gone> {
+        self.writer.try_send(ToWriter::Established(Box::new(sealer))).map_err(|_| Gone)?;
+        self.reader.try_send(ToReader::Established(Box::new(opener))).map_err(|_| Gone)
+    }
+
+    /// Sends a batch. The node has credit for a few; each [`ConnEvent::Ready`] is one more.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn batch(&self, batch: BytesMut) -> Result<(), Gone> {
+        self.writer.try_send(ToWriter::Batch(batch)).map_err(|_| Gone)
+    }
+
+    /// Closes the connection after what is queued.
+    pub fn close(self) {}
+}
+
+/// Starts connections. Cheap to clone; one per daemon.
+#[derive(Clone)]
+pub struct Transport {
+    events: mpsc::Sender<ConnEvent>,
+    next: Arc<AtomicU64>,
+    clock: Clock,
+}
+
+/// The tasks' ends of a [`ConnHandle`].
+struct Mailboxes {
+    writer: mpsc::Receiver<ToWriter>,
+    reader: mpsc::Receiver<ToReader>,
+    closed: oneshot::Receiver<()>,
+}
+
+impl Transport {
+    /// A transport, and the events of all its connections for the node's task.
+    #[must_use]
+    pub fn new(clock: Clock) -> (Self, mpsc::Receiver<ConnEvent>) {
+        let (events, received) = mpsc::channel(EVENTS_LEN_MAX);
+        (Self { events, next: Arc::default(), clock }, received)
+    }
+
+    /// Starts the tasks of a connection. The returned one ends with it; `guard` is dropped then.
+    pub fn start<P: Pipe>(&self, pipe: P, origin: Origin, guard: impl Send + 'static) -> (ConnId, JoinHandle<()>) {
+        let conn = ConnId(self.next.fetch_add(1, Ordering::Relaxed));
+        let this = self.clone();
+        let task = tokio::spawn(async move {
+            run_conn(this, conn, pipe, origin).await;
+            drop(guard);
+        });
+        (conn, task)
+    }
+}
+
+/// The two ends of a connection's mailboxes.
+fn mailboxes() -> (ConnHandle, Mailboxes) {
+    let (to_writer, writer) = mpsc::channel(WRITER_LEN_MAX);
+    let (to_reader, reader) = mpsc::channel(READER_LEN_MAX);
+    let (open, closed) = oneshot::channel();
+    (ConnHandle { writer: to_writer, reader: to_reader, _open: open }, Mailboxes { writer, reader, closed })
+}
+
+/// Runs one connection from its first event to its last. Reader and writer are tasks of their own, so that
+/// sealing and opening run on two cores.
+async fn run_conn<P: Pipe>(transport: Transport, conn: ConnId, pipe: P, origin: Origin) {
+    let (handle, mail) = mailboxes();
+    let first = match origin {
+        Origin::Accepted(source) => ConnEvent::Accepted { conn, source, handle },
+        Origin::Dialled(address, expect) => ConnEvent::Dialled { conn, address, expect, handle },
+    };
+    let Transport { events, clock, .. } = transport;
+    if events.send(first).await.is_err() {
+        return;
+    }
+    let (reader, writer) = pipe.split();
+    let mut reading = AbortOnDrop(tokio::spawn(read::run(conn, reader, mail.reader, events.clone())));
+    let mut closed = mail.closed;
+    let reason = tokio::select! {
+        reason = &mut reading.0 => reason.unwrap_or(CloseReason::Asked),
+        reason = write::run(conn, writer, mail.writer, events.clone(), clock) => reason,
+        () = async { let _ = (&mut closed).await; tokio::time::sleep(CLOSE_GRACE).await } => CloseReason::Asked,
+    };
+    drop(reading);
+    let _ = events.send(ConnEvent::Closed(conn, reason)).await;
+}
+
+/// A task that ends with its owner.
+pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,60 @@
+//! Every bound and time of the transports.
+
+use std::time::Duration;
+
+/// Bytes of the longest frame: what a 2-byte length can say (PROTOCOL.md §2).
+pub const FRAME_LEN_MAX: usize = 65_535;
+/// Bytes of the longest frame before the link is up (PROTOCOL.md §3).
+pub const HANDSHAKE_LEN_MAX: usize = 4096;
+
+/// Events that may wait for the node's task. Each holds at most one frame: 16 MiB at worst.
+/// Connections wait when it is full, and so their peers.
+pub const EVENTS_LEN_MAX: usize = 256;
+/// Messages that may wait for one connection's writer: handshake messages, the keys, and as
+/// many batches as the link has credit for. Beyond, the connection is over: the node overran its credit.
+pub const WRITER_LEN_MAX: usize = 16;
+/// Answers that may wait for one connection's reader: one per frame of the handshake.
+pub const READER_LEN_MAX: usize = 4;
+
+/// Bytes that a reader makes room for at first, and on quiet links.
+pub const READ_LEN_MIN: usize = 8 * 1024;
+/// Bytes that a reader makes room for on busy links: four full frames per system call.
+pub const READ_LEN_MAX: usize = 256 * 1024;
+/// Reads that fill less than an eighth of the room before the room is halved.
+pub const READS_SMALL_MAX: u32 = 64;
+/// Frames per write: [`crate::transport::limits::WRITER_LEN_MAX`] at most wait, so more never come together.
+pub const FRAMES_PER_WRITE_MAX: usize = 16;
+/// Bytes that the kernel holds unsent (TCP_NOTSENT_LOWAT), so that queues stay in our scheduler.
+pub const NOT_SENT_MAX: u32 = 128 * 1024;
+/// How long a closed connection may still write what was queued.
+pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// Silence after which the kernel probes a connection; the link's own pings are quicker.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Connections that wait in the kernel for being accepted.
+pub const BACKLOG_LEN_MAX: i32 = 1024;
+/// Accepted connections beyond the configured links: room for handshakes and for the link layer to choose whom to drop.
+pub const ACCEPTED_EXTRA: usize = 256;
+/// Pause after the system refused to accept (out of descriptors or memory).
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+
+/// A connection attempt is given up after this, name look-up included.
+pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Time between attempts at the addresses of one host (RFC 8305 §5).
+pub const EYEBALL_DELAY: Duration = Duration::from_millis(250);
+/// Addresses of one host that are tried.
+pub const ADDRESSES_MAX: usize = 8;
+/// Targets that are dialled. Beyond, new ones are refused, counted by the caller.
+pub const TARGETS_MAX: usize = 512;
+/// First pause after a failed attempt or a lost connection.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(250);
+/// Longest pause between attempts (PROTOCOL.md §2).
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How far pauses above [`BACKOFF_EXACT_MAX`] move at random, in percent.
+pub const BACKOFF_JITTER_PERCENT: u32 = 25;
+/// Pauses up to this are taken as they are: whoever restarts should find its peers at once.
+pub const BACKOFF_EXACT_MAX: Duration = Duration::from_secs(4);
+/// Failed attempts after which a hint is forgotten; it comes back when it is announced again.
+pub const HINT_ATTEMPTS_MAX: u32 = 8;
+/// How long the side with the larger PeerId leaves the first attempt to the other.
+pub const HINT_FALLBACK_DELAY: Duration = Duration::from_secs(2);

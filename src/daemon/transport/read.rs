@@ -1,0 +1,54 @@
+//! The reading task of a connection: frames of the handshake one at a time, then opened frames.
+
+use tarnet_core::link::ConnId;
+use tokio::sync::mpsc;
+
+use super::conn::{CloseReason, ConnEvent, FrameOpener, ToReader};
+use super::limits::{FRAME_LEN_MAX, HANDSHAKE_LEN_MAX};
+use super::pipe::FrameRead;
+
+/// Reads until the peer closes, something fails, or the node's task is gone.
+pub(super) async fn run<R: FrameRead>(
+    conn: ConnId,
+    mut reader: R,
+    mut mail: mpsc::Receiver<ToReader>,
+    events: mpsc::Sender<ConnEvent>,
+) -> CloseReason {
+    let mut opener = match handshake(conn, &mut reader, &mut mail, &events).await {
+        Ok(opener) => opener,
+        Err(reason) => return reason,
+    };
+    loop {
+        let frame = match reader.read_frame(FRAME_LEN_MAX).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return CloseReason::Peer,
+            Err(error) => return error.into(),
+        };
+        let batch = match opener.open(frame) {
+            Ok(batch) => batch,
+            Err(why) => return CloseReason::Frame(why),
+        };
+        if events.send(ConnEvent::Plaintext(conn, batch)).await.is_err() {
+            return CloseReason::Asked;
+        }
+    }
+}
+
+/// Passes frames of the handshake on, waiting for word after each, until the keys come.
+async fn handshake<R: FrameRead>(
+    conn: ConnId,
+    reader: &mut R,
+    mail: &mut mpsc::Receiver<ToReader>,
+    events: &mpsc::Sender<ConnEvent>,
+) -> Result<Box<dyn FrameOpener>, CloseReason> {
+    loop {
+        let frame = reader.read_frame(HANDSHAKE_LEN_MAX).await?.ok_or(CloseReason::Peer)?;
+        let event = ConnEvent::HandshakeFrame(conn, frame.freeze());
+        events.send(event).await.map_err(|_| CloseReason::Asked)?;
+        match mail.recv().await {
+            Some(ToReader::Proceed) => {}
+            Some(ToReader::Established(opener)) => return Ok(opener),
+            None => return Err(CloseReason::Asked),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! TCP as a pipe: every frame behind a 2-byte length, little-endian. Also over anything
+//! else that reads and writes bytes in order, so that tests can use a pipe in memory.
+//!
+//! | bytes | meaning |
+//! | --- | --- |
+//! | 2 | length of the frame, 1 to 65,535 |
+//! | length | the frame |
+//!
+//! Frames are cut out of the read buffer without a copy; the buffer grows with traffic
+//! and shrinks when it is quiet, so that idle links cost little.
+
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, BytesMut};
+use smallvec::SmallVec;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::limits::{FRAMES_PER_WRITE_MAX, KEEPALIVE_IDLE, NOT_SENT_MAX, READ_LEN_MAX, READ_LEN_MIN, READS_SMALL_MAX};
+use super::pipe::{FrameRead, FrameWrite, Pipe, PipeError};
+
+/// Bytes of the length before a frame.
+const PREFIX_LEN: usize = 2;
+
+/// A byte stream as a pipe of frames.
+pub struct TcpPipe<R = OwnedReadHalf, W = OwnedWriteHalf> {
+    reader: R,
+    writer: W,
+}
+
+impl TcpPipe {
+    /// Takes over a connected socket and sets its options: no delay, few unsent bytes, keep-alive.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        if let Err(error) = set_options(&stream) {
+            tracing::debug!(%error, "a TCP option could not be set");
+        }
+        let (reader, writer) = stream.into_split();
+        Self { reader, writer }
+    }
+}
+
+impl<R, W> TcpPipe<R, W> {
+    /// A pipe over any two halves.
+    pub const fn over(reader: R, writer: W) -> Self {
+        Self { reader, writer }
+    }
+}
+
+/// Sets the options that every connection of ours has.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE))?;
+    socket.set_tcp_notsent_lowat(NOT_SENT_MAX)
+}
+
+impl<R, W> Pipe for TcpPipe<R, W>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    type Reader = StreamReader<R>;
+    type Writer = StreamWriter<W>;
+
+    fn split(self) -> (Self::Reader, Self::Writer) {
+        let reader = StreamReader { stream: self.reader, buffer: BytesMut::new(), room: READ_LEN_MIN, small: 0 };
+        (reader, StreamWriter { stream: self.writer })
+    }
+}
+
+/// Cuts frames out of a byte stream.
+pub struct StreamReader<R> {
+    stream: R,
+    buffer: BytesMut,
+    /// Bytes to make room for per read.
+    room: usize,
+    /// Small reads in a row.
+    small: u32,
+}
+
+impl<R: AsyncRead + Unpin> StreamReader<R> {
+    /// Cuts the next whole frame, if it is there; else says how many bytes it will have, prefix included.
+    fn cut(&mut self, len_max: usize) -> Result<Result<BytesMut, usize>, PipeError> {
+        let Some(prefix) = self.buffer.first_chunk::<PREFIX_LEN>() else { return Ok(Err(PREFIX_LEN)) };
+        let len = usize::from(u16::from_le_bytes(*prefix));
+        if len == 0 || len > len_max {
+            return Err(PipeError::FrameLength(len));
+        }
+        if self.buffer.len() < PREFIX_LEN + len {
+            return Ok(Err(PREFIX_LEN + len));
+        }
+        self.buffer.advance(PREFIX_LEN);
+        Ok(Ok(self.buffer.split_to(len)))
+    }
+
+    /// Reads what is there, at least until a frame of `wanted` bytes may be whole; false at the end.
+    async fn fill(&mut self, wanted: usize) -> io::Result<bool> {
+        let missing = wanted.saturating_sub(self.buffer.len());
+        if self.buffer.capacity() - self.buffer.len() < missing.max(self.room / 2) {
+            self.buffer.reserve(missing.max(self.room));
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        let n = self.stream.read_buf(&mut self.buffer).await?;
+        self.adapt(n, room);
+        Ok(n > 0)
+    }
+
+    /// Grows the room after a read that filled it, shrinks it after many small ones.
+    fn adapt(&mut self, n: usize, room: usize) {
+        if n == room {
+            self.room = (self.room * 4).min(READ_LEN_MAX);
+            self.small = 0;
+        } else if n >= self.room / 8 {
+            self.small = 0;
+        } else {
+            self.small += 1;
+            if self.small >= READS_SMALL_MAX {
+                self.small = 0;
+                self.room = (self.room / 2).max(READ_LEN_MIN);
+                if self.buffer.is_empty() {
+                    self.buffer = BytesMut::new();
+                }
+            }
+        }
+    }
+}
+
+impl<R: AsyncRead + Unpin + Send + 'static> FrameRead for StreamReader<R> {
+    async fn read_frame(&mut self, len_max: usize) -> Result<Option<BytesMut>, PipeError> {
+        loop {
+            let wanted = match self.cut(len_max)? {
+                Ok(frame) => return Ok(Some(frame)),
+                Err(wanted) => wanted,
+            };
+            if !self.fill(wanted).await? {
+                return if self.buffer.is_empty() { Ok(None) } else { Err(PipeError::Truncated) };
+            }
+        }
+    }
+}
+
+/// Writes frames to a byte stream.
+pub struct StreamWriter<W> {
+    stream: W,
+}
+
+impl<W: AsyncWrite + Unpin> StreamWriter<W> {
+    /// Writes up to [`FRAMES_PER_WRITE_MAX`] frames with as few system calls as the socket allows.
+    async fn write_some(&mut self, frames: &[BytesMut]) -> io::Result<()> {
+        let prefix = |frame: &BytesMut| u16::try_from(frame.len()).map(u16::to_le_bytes);
+        let prefixes: SmallVec<[[u8; PREFIX_LEN]; FRAMES_PER_WRITE_MAX]> = frames
+            .iter()
+            .map(prefix)
+            .collect::<Result<_, _>>()
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a frame is longer than 65,535 bytes"))?;
+        let mut slices: SmallVec<[IoSlice<'_>; 2 * FRAMES_PER_WRITE_MAX]> = SmallVec::new();
+        for (prefix, frame) in prefixes.iter().zip(frames) {
+            slices.push(IoSlice::new(prefix));
+            slices.push(IoSlice::new(frame));
+        }
+        let mut rest = slices.as_mut_slice();
+        while !rest.is_empty() {
+            match self.stream.write_vectored(rest).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => IoSlice::advance_slices(&mut rest, n),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<W: AsyncWrite + Unpin + Send + 'static> FrameWrite for StreamWriter<W> {
+    async fn write_frames(&mut self, frames: &mut Vec<BytesMut>) -> io::Result<()> {
+        for some in frames.chunks(FRAMES_PER_WRITE_MAX) {
+            self.write_some(some).await?;
+        }
+        frames.clear();
+        Ok(())
+    }
+
+    async fn shutdown(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+}
