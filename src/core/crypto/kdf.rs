@@ -10,6 +10,8 @@ pub enum Context {
     ServiceId,
     /// The tag by which a path names its destination.
     PathTag,
+    /// The offset of a path's hop count, which only its two ends know.
+    PathOffset,
     /// A private network's 32-byte key from a shorter text.
     NetworkKey,
     /// A peer's place in the DHT.
@@ -70,6 +72,7 @@ impl Context {
             Self::PeerId => "tarnet peer-id v1",
             Self::ServiceId => "tarnet service-id v1",
             Self::PathTag => "tarnet path tag v1",
+            Self::PathOffset => "tarnet path offset v1",
             Self::NetworkKey => "tarnet link network-key v1",
             Self::DhtId => "tarnet dht id v1",
             Self::BlockSlot => "tarnet block slot v1",

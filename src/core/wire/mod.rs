@@ -4,8 +4,9 @@
 
 pub mod block;
 pub mod kind;
-pub mod session_handshake;
 pub mod link;
+pub mod path;
+pub mod session_handshake;
 
 use bytes::BufMut;
 

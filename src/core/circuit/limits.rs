@@ -1,0 +1,56 @@
+//! Every bound of the paths of one node.
+
+use std::time::Duration;
+
+/// What a node takes; the defaults are the constants below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Paths that pass through this node.
+    pub transit_max: usize,
+    /// Paths that one neighbour may bring here, passing through or ending.
+    pub per_neighbour_max: usize,
+    /// Paths that pass through and are not up yet; each holds a blob of up to 4 KiB.
+    pub half_open_max: usize,
+    /// Paths that begin or end here.
+    pub own_max: usize,
+    /// Set-ups of one neighbour, per second in the long run.
+    pub creations_per_s: u32,
+    /// Set-ups of one neighbour at once.
+    pub creations_burst: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            transit_max: 4096,
+            per_neighbour_max: 512,
+            half_open_max: 1024,
+            own_max: 16_384,
+            creations_per_s: 32,
+            creations_burst: 128,
+        }
+    }
+}
+
+/// Neighbours that one hop tries for one set-up, best first.
+pub const ALTERNATIVES_MAX: usize = 4;
+/// Hops that a set-up may go: a line of many hundred nodes still works.
+pub const HOPS_MAX: u16 = 512;
+/// Largest random offset of hop limits and hop counts: nobody reads the distance to an end off them.
+pub const HOP_OFFSET_MAX: u64 = 16;
+/// Messages that one set-up may cost all hops together; a hop clamps what it is told to this.
+pub const BUDGET_MAX: u16 = 512;
+/// How long a set-up may take, and an end may think about one.
+pub const SETUP_TIME: Duration = Duration::from_secs(10);
+/// Least time that a branch gets while the hop still has alternatives.
+pub const BRANCH_TIME_MIN: Duration = Duration::from_millis(500);
+/// A path on which no cell arrives for this long is closed.
+pub const IDLE_TIME: Duration = Duration::from_secs(600);
+/// How long a label stays unused after its path, so that late cells meet nobody else's.
+pub const LABEL_REST: Duration = Duration::from_secs(60);
+/// Resting labels; over it the oldest is released early.
+pub const LABELS_RESTING_MAX: usize = 32_768;
+/// How long a set-up's id is remembered: several times the longest set-up.
+pub const SEEN_TIME: Duration = Duration::from_secs(60);
+/// Remembered ids; over it the oldest is forgotten.
+pub const SEEN_MAX: usize = 32_768;

@@ -1,0 +1,306 @@
+//! Set-up, crank-back and teardown: messages from neighbours, links that go, deadlines.
+
+use bytes::Bytes;
+
+use super::attempt::{Attempt, patience};
+use super::legs::{Leg, Switch};
+use super::limits::{ALTERNATIVES_MAX, BUDGET_MAX, HOPS_MAX, IDLE_TIME, SETUP_TIME};
+use super::paths::{Circuit, End, Paths, State, flow_down, flow_up};
+use super::{Event, Hops, NextHops, PathId, Reason};
+use crate::crypto::{PeerId, hash};
+use crate::time::{Instant, Now};
+use crate::wire::path::{Close, Failed, Open, Opened};
+use crate::wire::{Error, kind};
+
+impl Paths {
+    /// A control message of a neighbour.
+    ///
+    /// # Errors
+    /// Bytes that are not a message of that kind, or a kind that is not ours; the caller drops the link or counts it.
+    pub fn handle_message(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        kind: u8,
+        body: &[u8],
+        hops: &dyn NextHops,
+    ) -> Result<(), Error> {
+        let now = now.instant;
+        self.legs.release(now);
+        match kind {
+            kind::PATH_OPEN => self.handle_open(now, from, Open::decode(body)?, hops)?,
+            kind::PATH_OPENED => self.handle_opened(now, from, Opened::decode(body)?),
+            kind::PATH_FAILED => self.handle_failed(now, from, Failed::decode(body)?),
+            kind::PATH_CLOSE => self.handle_close(now, from, Close::decode(body)?),
+            _ => return Err(Error::Invalid("not a path message")),
+        }
+        Ok(())
+    }
+
+    /// The link to a neighbour is gone: so is everything on it.
+    pub fn handle_link_down(&mut self, now: Now, peer: PeerId) {
+        let now = now.instant;
+        let opening = self.circuits.values_mut().filter_map(|circuit| match &mut circuit.state {
+            State::Opening(attempt) => Some(attempt),
+            State::Offered { .. } | State::Open => None,
+        });
+        opening.for_each(|attempt| attempt.alternatives.retain(|other| *other != peer));
+        for leg in self.legs.of_peer(&peer) {
+            let Some(circuit) = self.legs.entry(&leg).map(|entry| entry.circuit) else { continue };
+            if self.is_branch(circuit, &leg) {
+                self.branch_failed(now, circuit, Reason::LinkLost, None);
+            } else {
+                self.tear_down(now, circuit, Reason::LinkLost, Some(leg));
+            }
+        }
+        self.legs.forget(&peer);
+    }
+
+    /// Deadlines that are due: silent branches, set-ups that nobody decided on, idle paths.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let now = now.instant;
+        self.legs.release(now);
+        while let Some(circuit) = self.timers.pop_due(now) {
+            let Some(found) = self.circuits.get(&circuit) else { continue };
+            let legs = [found.up.leg(), found.down.and_then(End::leg)];
+            match found.state {
+                State::Opening(_) => {
+                    if let Some(leg) = legs[1] {
+                        self.send_close(leg, Reason::TimedOut);
+                    }
+                    self.branch_failed(now, circuit, Reason::TimedOut, None);
+                }
+                State::Offered { .. } => self.tear_down(now, circuit, Reason::TimedOut, None),
+                State::Open => {
+                    let idle = self.legs.idle(now, legs.into_iter().flatten());
+                    if idle >= IDLE_TIME {
+                        self.tear_down(now, circuit, Reason::Idle, None);
+                    } else {
+                        self.timers.set(circuit, now + (IDLE_TIME - idle));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A neighbour wants a path: to us, or through us.
+    fn handle_open(&mut self, now: Instant, from: PeerId, open: Open, hops: &dyn NextHops) -> Result<(), Error> {
+        let leg = Leg::new(from, open.label);
+        if !self.legs.acceptable(&self.me, &leg) {
+            return Err(Error::Invalid("path label"));
+        }
+        self.counters.setups += 1;
+        let refuse = |paths: &mut Self, reason| {
+            let message = Failed { label: leg.label, reason, budget: open.budget.min(BUDGET_MAX) };
+            paths.transmits.push_back((from, kind::PATH_FAILED, message.encode()));
+        };
+        let may = self.legs.take_creation(now, from, &self.limits);
+        if !may || self.legs.rests(&leg) || self.legs.brought(&from) >= self.limits.per_neighbour_max {
+            self.counters.setups_over_limit += 1;
+            refuse(self, Reason::Limit);
+            return Ok(());
+        }
+        if !self.seen.insert(now, open.id) {
+            self.counters.setups_seen += 1;
+            refuse(self, Reason::Loop);
+            return Ok(());
+        }
+        match hops.toward(&open.id.0, &open.tag) {
+            Hops::Here if self.own.len() < self.limits.own_max => self.offer(now, leg, open),
+            Hops::Via(via) if self.transit_count() < self.limits.transit_max && self.half_open < self.limits.half_open_max => {
+                let mut via = via;
+                via.retain(|peer| *peer != from);
+                via.truncate(ALTERNATIVES_MAX);
+                self.extend(now, leg, open, via);
+            }
+            Hops::Here | Hops::Via(_) => {
+                self.counters.setups_over_limit += 1;
+                refuse(self, Reason::Limit);
+            }
+        }
+        Ok(())
+    }
+
+    /// A path to us: the session layer decides.
+    fn offer(&mut self, now: Instant, leg: Leg, open: Open) {
+        let circuit = self.fresh_circuit();
+        let state = State::Offered { proof_hash: open.proof_hash, id: open.id };
+        self.circuits.insert(circuit, Circuit { up: End::Link(leg), down: Some(End::Local), state, hop_offset: 0 });
+        self.own.insert(circuit);
+        self.legs.enter(now, leg, circuit);
+        self.legs.bring(&leg.peer);
+        self.timers.set(circuit, now + SETUP_TIME);
+        self.events.push_back(Event::Incoming { path: PathId(circuit), from: leg.peer, blob: open.blob });
+    }
+
+    /// A path through us: tries the first alternative.
+    fn extend(&mut self, now: Instant, leg: Leg, open: Open, alternatives: smallvec::SmallVec<[PeerId; 4]>) {
+        let circuit = self.fresh_circuit();
+        let attempt = Attempt {
+            id: open.id,
+            tag: open.tag,
+            proof_hash: open.proof_hash,
+            blob: open.blob,
+            hop_limit: open.hop_limit.min(HOPS_MAX),
+            budget: open.budget.min(BUDGET_MAX),
+            started: now,
+            deadline: now + patience(open.patience_ms, SETUP_TIME),
+            alternatives,
+            branch: None,
+            last: Reason::Unreachable,
+        };
+        let state = State::Opening(Box::new(attempt));
+        self.circuits.insert(circuit, Circuit { up: End::Link(leg), down: None, state, hop_offset: 0 });
+        self.half_open += 1;
+        self.legs.enter(now, leg, circuit);
+        self.legs.bring(&leg.peer);
+        self.try_next(now, circuit);
+    }
+
+    /// Tries the next alternative of a set-up, or tells the previous hop (or the layer above) that there is none.
+    pub(super) fn try_next(&mut self, now: Instant, id: u64) {
+        let Some(circuit) = self.circuits.get_mut(&id) else { return };
+        let State::Opening(attempt) = &mut circuit.state else { return };
+        if let Some(branch) = attempt.next_branch(now) {
+            let leg = self.legs.allocate(now, &self.me, branch.peer, id, &mut self.rng);
+            circuit.down = Some(End::Link(leg));
+            let message = attempt.message(&branch, leg).encode();
+            self.transmits.push_back((leg.peer, kind::PATH_OPEN, message));
+            self.timers.set(id, branch.until);
+            return;
+        }
+        let (reason, budget) = (attempt.last, attempt.budget);
+        match circuit.up {
+            End::Local => self.events.push_back(Event::Failed { path: PathId(id), reason }),
+            End::Link(up) => {
+                let message = Failed { label: up.label, reason, budget };
+                self.transmits.push_back((up.peer, kind::PATH_FAILED, message.encode()));
+            }
+        }
+        self.remove(now, id);
+    }
+
+    /// A branch failed: the next one, please. `left` is what it says is left of its budget.
+    fn branch_failed(&mut self, now: Instant, id: u64, reason: Reason, left: Option<u16>) {
+        let Some(circuit) = self.circuits.get_mut(&id) else { return };
+        let State::Opening(attempt) = &mut circuit.state else { return };
+        if let Some(leg) = attempt.branch_failed(reason, left) {
+            self.legs.remove(now, &leg);
+        }
+        circuit.down = None;
+        if !attempt.alternatives.is_empty() {
+            self.counters.cranked_back += 1;
+        }
+        self.try_next(now, id);
+    }
+
+    /// Whether a leg is the branch that a set-up is trying.
+    fn is_branch(&self, circuit: u64, leg: &Leg) -> bool {
+        let circuit = self.circuits.get(&circuit);
+        circuit.is_some_and(|c| matches!(c.state, State::Opening(_)) && c.down == Some(End::Link(*leg)))
+    }
+
+    /// The circuit whose tried branch is this leg; counts a stray otherwise.
+    fn branch_of(&mut self, leg: &Leg) -> Option<u64> {
+        let circuit = self.legs.entry(leg).map(|entry| entry.circuit).filter(|circuit| self.is_branch(*circuit, leg));
+        self.counters.strays += u64::from(circuit.is_none());
+        circuit
+    }
+
+    /// The far part of a path says that it is up.
+    fn handle_opened(&mut self, now: Instant, from: PeerId, opened: Opened) {
+        let down = Leg::new(from, opened.label);
+        let Some(id) = self.branch_of(&down) else { return };
+        let Some(circuit) = self.circuits.get_mut(&id) else { return };
+        let State::Opening(attempt) = &circuit.state else { return };
+        if hash(&opened.reveal) != attempt.proof_hash {
+            self.counters.forged += 1;
+            self.send_close(down, Reason::Protocol);
+            return self.branch_failed(now, id, Reason::Protocol, None);
+        }
+        let rtt = now.saturating_since(attempt.started);
+        circuit.state = State::Open;
+        self.timers.set(id, now + IDLE_TIME);
+        match circuit.up {
+            End::Local => {
+                let hops = opened.hops.saturating_sub(circuit.hop_offset);
+                self.set_switch(now, &down, Switch::Local);
+                self.events.push_back(Event::Opened { path: PathId(id), blob: opened.blob, hops, rtt });
+            }
+            End::Link(up) => {
+                self.half_open -= 1;
+                self.set_switch(now, &down, Switch::Relay { to: up, flow: flow_up(id) });
+                self.set_switch(now, &up, Switch::Relay { to: down, flow: flow_down(id) });
+                let message = Opened { label: up.label, hops: opened.hops.saturating_add(1), ..opened };
+                self.transmits.push_back((up.peer, kind::PATH_OPENED, message.encode()));
+            }
+        }
+    }
+
+    /// Lets cells of a leg through.
+    fn set_switch(&mut self, now: Instant, leg: &Leg, switch: Switch) {
+        if let Some(entry) = self.legs.entry_mut(leg) {
+            entry.switch = switch;
+            entry.used = now;
+        }
+    }
+
+    /// A branch says that it cannot go on.
+    fn handle_failed(&mut self, now: Instant, from: PeerId, failed: Failed) {
+        if let Some(id) = self.branch_of(&Leg::new(from, failed.label)) {
+            self.branch_failed(now, id, failed.reason, Some(failed.budget));
+        }
+    }
+
+    /// A neighbour closes a path.
+    fn handle_close(&mut self, now: Instant, from: PeerId, close: Close) {
+        let leg = Leg::new(from, close.label);
+        let Some(circuit) = self.legs.entry(&leg).map(|entry| entry.circuit) else {
+            // Both ends may close at once: nothing is wrong.
+            return;
+        };
+        if self.is_branch(circuit, &leg) {
+            self.branch_failed(now, circuit, close.reason, None);
+        } else {
+            self.tear_down(now, circuit, close.reason, Some(leg));
+        }
+    }
+
+    /// Ends a circuit and tells both sides, except the one that it was heard from.
+    pub(super) fn tear_down(&mut self, now: Instant, id: u64, reason: Reason, heard_from: Option<Leg>) {
+        let Some(circuit) = self.circuits.get(&id) else { return };
+        let ends = [Some(circuit.up), circuit.down];
+        let was_opening = matches!(circuit.state, State::Opening(_));
+        for end in ends.into_iter().flatten() {
+            match end {
+                End::Link(leg) if Some(leg) != heard_from => self.send_close(leg, reason),
+                End::Link(_) => {}
+                End::Local if was_opening => self.events.push_back(Event::Failed { path: PathId(id), reason }),
+                End::Local => self.events.push_back(Event::Closed { path: PathId(id), reason }),
+            }
+        }
+        self.remove(now, id);
+    }
+
+    /// Forgets a circuit.
+    pub(super) fn remove(&mut self, now: Instant, id: u64) {
+        let Some(circuit) = self.circuits.remove(&id) else { return };
+        self.timers.clear(&id);
+        if !self.own.remove(&id) && matches!(circuit.state, State::Opening(_)) {
+            self.half_open -= 1;
+        }
+        if let End::Link(up) = circuit.up {
+            self.legs.unbring(&up.peer);
+            self.legs.remove(now, &up);
+        }
+        if let Some(End::Link(down)) = circuit.down {
+            self.legs.remove(now, &down);
+        }
+    }
+
+    /// Tells a neighbour that a path is no more.
+    fn send_close(&mut self, leg: Leg, reason: Reason) {
+        let body: Bytes = Close { label: leg.label, reason }.encode();
+        self.transmits.push_back((leg.peer, kind::PATH_CLOSE, body));
+    }
+}

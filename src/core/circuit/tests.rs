@@ -1,0 +1,522 @@
+//! Small networks of [`Paths`] joined by queues.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::*;
+use crate::crypto::{hash, path_tag};
+use crate::rng::Rng;
+use crate::time::Now;
+use crate::wire::kind;
+use crate::wire::path::{self, Failed, Label, Open, Opened, SetupId};
+
+/// The peer called `n`.
+fn peer(n: u8) -> PeerId {
+    PeerId([n; 32])
+}
+
+/// A proof for tests, and its hash.
+fn proof() -> ([u8; 32], [u8; 32]) {
+    ([9; 32], hash(&[9; 32]))
+}
+
+/// What one node knows: for every destination its neighbours by distance.
+struct Known<'a> {
+    net: &'a Net,
+    me: u8,
+}
+
+impl NextHops for Known<'_> {
+    fn toward(&self, id: &[u8; 16], tag: &[u8; 16]) -> Hops {
+        let Some(dest) = self.net.nodes.keys().find(|n| path_tag(id, &peer(**n)) == *tag) else {
+            return Hops::Via(SmallVec::new());
+        };
+        if *dest == self.me {
+            return Hops::Here;
+        }
+        let via = self.net.routes.get(&(self.me, *dest)).into_iter().flatten();
+        Hops::Via(via.map(|n| peer(*n)).collect())
+    }
+}
+
+/// A network: nodes, routes given by the test, and what travels.
+struct Net {
+    nodes: BTreeMap<u8, RefCell<Paths>>,
+    routes: BTreeMap<(u8, u8), Vec<u8>>,
+    wire: VecDeque<(u8, u8, u8, Bytes)>,
+    /// Nodes that swallow what they get.
+    silent: BTreeSet<u8>,
+    /// Nodes that answer set-ups themselves, without the proof.
+    liars: BTreeSet<u8>,
+    now: Now,
+    sent: usize,
+    events: BTreeMap<u8, Vec<Event>>,
+}
+
+impl Net {
+    /// Nodes 1 to `n` with default limits.
+    fn new(n: u8) -> Self {
+        Self::with_limits(n, Limits::default())
+    }
+
+    /// Nodes 1 to `n`.
+    fn with_limits(n: u8, limits: Limits) -> Self {
+        let node = |n: u8| (n, RefCell::new(Paths::new(peer(n), Rng::from_seed([n; 32]), limits)));
+        Self {
+            nodes: (1..=n).map(node).collect(),
+            routes: BTreeMap::new(),
+            wire: VecDeque::new(),
+            silent: BTreeSet::new(),
+            liars: BTreeSet::new(),
+            now: Now::ZERO,
+            sent: 0,
+            events: BTreeMap::new(),
+        }
+    }
+
+    /// A line 1 - 2 - … - n.
+    fn line(n: u8) -> Self {
+        let mut net = Self::new(n);
+        for from in 1..=n {
+            for to in (1..=n).filter(|to| *to != from) {
+                net.routes.insert((from, to), vec![if to > from { from + 1 } else { from - 1 }]);
+            }
+        }
+        net
+    }
+
+    /// 1 reaches 4 over 2 or 3.
+    fn diamond() -> Self {
+        let mut net = Self::new(4);
+        net.routes.insert((1, 4), vec![2, 3]);
+        net.routes.insert((2, 4), vec![4]);
+        net.routes.insert((3, 4), vec![4]);
+        net
+    }
+
+    fn node(&self, n: u8) -> std::cell::RefMut<'_, Paths> {
+        self.nodes[&n].borrow_mut()
+    }
+
+    fn open(&mut self, from: u8, to: u8) -> PathId {
+        let known = Known { net: self, me: from };
+        let path = self.node(from).open(self.now, &peer(to), Bytes::from_static(b"hello"), proof().1, &known);
+        self.run();
+        path
+    }
+
+    /// Delivers everything; destinations accept.
+    fn run(&mut self) {
+        loop {
+            for (n, node) in &self.nodes {
+                let mut node = node.borrow_mut();
+                while let Some((to, kind, body)) = node.poll_transmit() {
+                    self.wire.push_back((*n, to.0[0], kind, body));
+                    self.sent += 1;
+                }
+                while let Some(event) = node.poll_event() {
+                    if let Event::Incoming { path, .. } = &event {
+                        node.accept(self.now, *path, Bytes::from_static(b"welcome"), proof().0);
+                    }
+                    self.events.entry(*n).or_default().push(event);
+                }
+            }
+            let Some((from, to, kind, body)) = self.wire.pop_front() else {
+                if self.nodes.values().all(|node| node.borrow().transmits_empty()) {
+                    return;
+                }
+                continue;
+            };
+            self.deliver(from, to, kind, &body);
+        }
+    }
+
+    fn deliver(&mut self, from: u8, to: u8, kind: u8, body: &[u8]) {
+        if self.silent.contains(&to) {
+            return;
+        }
+        if self.liars.contains(&to) && kind == kind::PATH_OPEN {
+            let open = Open::decode(body).unwrap();
+            let lie = Opened { label: open.label, reveal: [1; 32], hops: 1, blob: Bytes::from_static(b"me!") };
+            self.wire.push_back((to, from, kind::PATH_OPENED, lie.encode()));
+            return;
+        }
+        let known = Known { net: self, me: to };
+        self.node(to).handle_message(self.now, peer(from), kind, body, &known).unwrap();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        loop {
+            let next = self.nodes.values().filter_map(|node| node.borrow().poll_timeout()).min();
+            let Some(next) = next.filter(|next| *next <= end.instant) else { break };
+            self.now = self.now.after(next.saturating_since(self.now.instant));
+            self.nodes.values().for_each(|node| node.borrow_mut().handle_timeout(self.now));
+            self.run();
+        }
+        self.now = end;
+    }
+
+    fn link_down(&mut self, a: u8, b: u8) {
+        self.node(a).handle_link_down(self.now, peer(b));
+        self.node(b).handle_link_down(self.now, peer(a));
+        self.run();
+    }
+
+    /// Sends a cell from one end; says at which node it came out and as which path.
+    fn cell(&mut self, from: u8, path: PathId, body: &'static [u8]) -> Option<(u8, PathId, bool)> {
+        let (mut to, mut flow, head) = self.node(from).cell_head(path)?;
+        let mut at = from;
+        let mut cell = Bytes::from([&head[..], body].concat());
+        for _ in 0..100 {
+            let (before, here) = (at, to.0[0]);
+            let action = self.node(here).handle_cell(self.now, peer(before), cell.clone());
+            match action {
+                CellAction::Forward { to: next, flow: next_flow, head, body } => {
+                    assert_ne!((here, next_flow), (before, flow));
+                    (at, to, flow) = (here, next, next_flow);
+                    cell = Bytes::from([&head[..], &body].concat());
+                }
+                CellAction::Deliver { path, body: got, marked } => {
+                    assert_eq!(got, body);
+                    return Some((here, path, marked));
+                }
+                CellAction::Drop => return None,
+            }
+        }
+        panic!("the cell runs in circles");
+    }
+
+    fn opened_hops(&self, n: u8, wanted: PathId) -> Option<u16> {
+        self.events.get(&n)?.iter().find_map(|event| match event {
+            Event::Opened { path, hops, .. } if *path == wanted => Some(*hops),
+            _ => None,
+        })
+    }
+
+    fn incoming(&self, n: u8) -> PathId {
+        let last = self.events[&n].iter().rev().find_map(|event| match event {
+            Event::Incoming { path, .. } => Some(*path),
+            _ => None,
+        });
+        last.unwrap()
+    }
+
+    fn last(&self, n: u8) -> &Event {
+        self.events[&n].last().unwrap()
+    }
+
+    /// Nothing is left anywhere.
+    fn assert_empty(&self) {
+        for (n, node) in &self.nodes {
+            let node = node.borrow();
+            assert_eq!((node.own_count(), node.transit_count(), node.half_open), (0, 0, 0), "at {n}");
+            assert_eq!(node.poll_timeout(), None);
+        }
+    }
+}
+
+impl Paths {
+    /// Whether nothing waits to be sent or told.
+    fn transmits_empty(&self) -> bool {
+        self.transmits.is_empty() && self.events.is_empty()
+    }
+}
+
+#[test]
+fn a_line_carries_cells_both_ways_and_tells_its_length() {
+    let mut net = Net::line(6);
+    let path = net.open(1, 6);
+    assert_eq!(net.opened_hops(1, path), Some(5));
+    assert_eq!(net.sent, 10);
+    let far = net.incoming(6);
+    assert_eq!(net.cell(1, path, b"there"), Some((6, far, false)));
+    assert_eq!(net.cell(6, far, b"back"), Some((1, path, false)));
+    assert_eq!(net.node(3).transit_count(), 1);
+    assert_eq!(net.node(3).counters().cells_forwarded, 2);
+    assert_eq!(net.node(3).cell_head(PathId(1)), None);
+    net.node(1).close(net.now, path, Reason::Closed);
+    net.run();
+    assert_eq!(*net.last(6), Event::Closed { path: far, reason: Reason::Closed });
+    assert!(matches!(net.last(1), Event::Opened { .. }), "no event for what we closed");
+    net.assert_empty();
+}
+
+#[test]
+fn the_far_end_may_close_and_both_at_once_is_nothing_special() {
+    let mut net = Net::line(4);
+    let path = net.open(1, 4);
+    let far = net.incoming(4);
+    net.node(4).close(net.now, far, Reason::Closed);
+    net.node(1).close(net.now, path, Reason::Closed);
+    net.run();
+    net.assert_empty();
+    let path = net.open(1, 4);
+    net.node(4).close(net.now, net.incoming(4), Reason::Idle);
+    net.run();
+    assert_eq!(*net.last(1), Event::Closed { path, reason: Reason::Idle });
+    net.assert_empty();
+}
+
+#[test]
+fn a_refusal_reaches_the_opener() {
+    let mut net = Net::line(3);
+    // The destination cannot prove that it is meant: its reveal hashes to something else.
+    let known = Known { net: &net, me: 1 };
+    let path = net.node(1).open(net.now, &peer(3), Bytes::new(), [0; 32], &known);
+    net.run();
+    assert_eq!(*net.last(1), Event::Failed { path, reason: Reason::Refused });
+    net.assert_empty();
+}
+
+#[test]
+fn a_branch_without_a_way_is_backed_out_of() {
+    let mut net = Net::diamond();
+    net.routes.insert((2, 4), vec![]);
+    let path = net.open(1, 4);
+    assert_eq!(net.opened_hops(1, path), Some(2));
+    assert_eq!(net.node(1).counters().cranked_back, 1);
+    assert_eq!(net.node(3).transit_count(), 1);
+    assert_eq!(net.node(2).transit_count(), 0);
+}
+
+#[test]
+fn a_silent_branch_is_left_within_its_share_of_the_time() {
+    let mut net = Net::diamond();
+    net.silent.insert(2);
+    let path = net.open(1, 4);
+    assert_eq!(net.opened_hops(1, path), None);
+    net.pass(Duration::from_secs(5));
+    assert_eq!(net.opened_hops(1, path), Some(2));
+}
+
+#[test]
+fn a_silent_only_way_times_out_in_ten_seconds_everywhere() {
+    let mut net = Net::line(5);
+    net.silent.insert(4);
+    let path = net.open(1, 5);
+    net.pass(Duration::from_secs(10));
+    assert_eq!(*net.last(1), Event::Failed { path, reason: Reason::TimedOut });
+    net.assert_empty();
+}
+
+#[test]
+fn an_answer_without_the_proof_is_refused_and_the_next_branch_tried() {
+    let mut net = Net::diamond();
+    net.liars.insert(2);
+    let path = net.open(1, 4);
+    assert_eq!(net.node(1).counters().forged, 1);
+    assert_eq!(net.opened_hops(1, path), Some(2));
+    assert_eq!(net.cell(1, path, b"x").map(|(at, ..)| at), Some(4));
+    // The same at a hop that merely carries it.
+    let mut net = Net::line(4);
+    net.liars.insert(3);
+    let path = net.open(1, 4);
+    assert_eq!(net.node(2).counters().forged, 1);
+    assert_eq!(*net.last(1), Event::Failed { path, reason: Reason::Protocol });
+    net.assert_empty();
+}
+
+#[test]
+fn a_set_up_that_comes_back_is_refused_and_costs_a_bounded_number_of_messages() {
+    let mut net = Net::new(6);
+    // Everybody points at everybody else, nobody has the destination.
+    for from in 1..=5u8 {
+        net.routes.insert((from, 6), (1..=5).filter(|n| *n != from).collect());
+    }
+    let path = net.open(1, 6);
+    assert!(matches!(net.last(1), Event::Failed { path: failed, .. } if *failed == path));
+    assert!(net.sent < 2 * 5 * 4, "{} messages", net.sent);
+    assert!(net.node(2).counters().setups_seen > 0);
+    net.assert_empty();
+}
+
+#[test]
+fn the_budget_ends_a_set_up() {
+    let net = Net::line(3);
+    let open = Open {
+        label: Label(0),
+        id: SetupId([7; 16]),
+        tag: path_tag(&[7; 16], &peer(3)),
+        proof_hash: [0; 32],
+        hop_limit: 9,
+        budget: 0,
+        patience_ms: 9000,
+        blob: Bytes::new(),
+    };
+    let known = Known { net: &net, me: 2 };
+    for (n, open) in [open.clone(), Open { hop_limit: 0, budget: 9, ..open }].into_iter().enumerate() {
+        let n = u8::try_from(n).unwrap();
+        let open = Open { id: SetupId([n; 16]), tag: path_tag(&[n; 16], &peer(3)), ..open };
+        net.node(2).handle_message(net.now, peer(1), kind::PATH_OPEN, &open.encode(), &known).unwrap();
+        let (to, kind, body) = net.node(2).poll_transmit().unwrap();
+        assert_eq!((to, kind), (peer(1), kind::PATH_FAILED));
+        assert_eq!(Failed::decode(&body).unwrap().reason, Reason::Limit);
+    }
+    net.assert_empty();
+}
+
+#[test]
+fn another_neighbour_can_neither_use_close_nor_answer_a_label() {
+    let mut net = Net::line(5);
+    let path = net.open(1, 5);
+    let far = net.incoming(5);
+    let leg = net.node(3).legs.of_peer(&peer(2))[0];
+    let before = net.node(3).counters().cells_dropped;
+    for other in [4, 1, 9] {
+        let cell = Bytes::from(path::cell_head(leg.label, false).to_vec());
+        assert_eq!(net.node(3).handle_cell(net.now, peer(other), cell), CellAction::Drop);
+        let known = Known { net: &net, me: 3 };
+        let close = path::Close { label: leg.label, reason: Reason::Closed }.encode();
+        net.node(3).handle_message(net.now, peer(other), kind::PATH_CLOSE, &close, &known).unwrap();
+        let opened = Opened { label: leg.label, reveal: proof().0, hops: 0, blob: Bytes::new() }.encode();
+        net.node(3).handle_message(net.now, peer(other), kind::PATH_OPENED, &opened, &known).unwrap();
+        let failed = Failed { label: leg.label, reason: Reason::Closed, budget: 0 }.encode();
+        net.node(3).handle_message(net.now, peer(other), kind::PATH_FAILED, &failed, &known).unwrap();
+    }
+    net.run();
+    assert_eq!(net.node(3).counters().cells_dropped, before + 3);
+    assert_eq!(net.node(3).counters().strays, 6);
+    assert_eq!(net.cell(1, path, b"still"), Some((5, far, false)));
+}
+
+#[test]
+fn a_label_of_the_wrong_side_or_in_use_is_an_error() {
+    let mut net = Net::line(3);
+    net.open(1, 3);
+    let taken = net.node(2).legs.of_peer(&peer(1))[0].label;
+    let known = Known { net: &net, me: 2 };
+    for label in [taken, Label(taken.0 ^ 1 << 31)] {
+        let open = Open {
+            label,
+            id: SetupId([1; 16]),
+            tag: [0; 16],
+            proof_hash: [0; 32],
+            hop_limit: 1,
+            budget: 1,
+            patience_ms: 1,
+            blob: Bytes::new(),
+        };
+        assert!(net.node(2).handle_message(net.now, peer(1), kind::PATH_OPEN, &open.encode(), &known).is_err());
+    }
+}
+
+#[test]
+fn marks_survive_the_relay_and_cells_before_the_answer_do_not() {
+    let mut net = Net::line(3);
+    let path = net.open(1, 3);
+    let (to, _, mut head) = net.node(1).cell_head(path).unwrap();
+    head[4] |= path::CELL_MARKED;
+    assert_eq!(to, peer(2));
+    let action = net.node(2).handle_cell(net.now, peer(1), Bytes::from(head.to_vec()));
+    let CellAction::Forward { head, .. } = action else { panic!("{action:?}") };
+    let action = net.node(3).handle_cell(net.now, peer(2), Bytes::from(head.to_vec()));
+    assert!(matches!(action, CellAction::Deliver { marked: true, .. }));
+    net.silent.insert(3);
+    net.open(1, 3);
+    let legs = net.node(2).legs.of_peer(&peer(1));
+    let shut = |leg: &&legs::Leg| net.node(2).legs.entry(leg).unwrap().switch == legs::Switch::Shut;
+    let shut = *legs.iter().find(shut).unwrap();
+    let cell = Bytes::from(path::cell_head(shut.label, false).to_vec());
+    assert_eq!(net.node(2).handle_cell(net.now, peer(1), cell), CellAction::Drop);
+}
+
+#[test]
+fn a_lost_link_closes_both_sides_at_once_and_is_walked_around_while_opening() {
+    let mut net = Net::line(5);
+    let path = net.open(1, 5);
+    let far = net.incoming(5);
+    net.link_down(3, 4);
+    assert_eq!(*net.last(1), Event::Closed { path, reason: Reason::LinkLost });
+    assert_eq!(*net.last(5), Event::Closed { path: far, reason: Reason::LinkLost });
+    net.assert_empty();
+
+    let mut net = Net::diamond();
+    net.silent.insert(2);
+    let path = net.open(1, 4);
+    net.link_down(1, 2);
+    assert_eq!(net.opened_hops(1, path), Some(2));
+}
+
+#[test]
+fn an_idle_path_ends_after_ten_minutes_and_a_used_one_does_not() {
+    let mut net = Net::line(3);
+    let path = net.open(1, 3);
+    net.pass(Duration::from_secs(590));
+    assert!(net.cell(1, path, b"x").is_some());
+    let far = net.incoming(3);
+    assert!(net.cell(3, far, b"x").is_some());
+    net.pass(Duration::from_secs(590));
+    assert_eq!(net.node(2).transit_count(), 1);
+    net.pass(Duration::from_secs(20));
+    assert_eq!(*net.last(1), Event::Closed { path, reason: Reason::Idle });
+    net.assert_empty();
+}
+
+#[test]
+fn every_limit_refuses_the_one_who_is_over_it() {
+    let limits = Limits { transit_max: 3, per_neighbour_max: 2, own_max: 4, ..Limits::default() };
+    let mut net = Net::with_limits(4, limits);
+    net.routes = Net::line(4).routes;
+    let paths: Vec<_> = (0..3).map(|_| net.open(1, 4)).collect();
+    assert!(net.opened_hops(1, paths[1]).is_some());
+    assert_eq!(*net.last(1), Event::Failed { path: paths[2], reason: Reason::Limit });
+    assert_eq!(net.node(2).counters().setups_over_limit, 1);
+    // A closed one makes room again.
+    net.node(1).close(net.now, paths[0], Reason::Closed);
+    net.run();
+    let again = net.open(1, 4);
+    assert!(net.opened_hops(1, again).is_some());
+    // Own paths.
+    for _ in 0..2 {
+        net.open(1, 2);
+    }
+    let over = net.open(1, 2);
+    assert_eq!(*net.last(1), Event::Failed { path: over, reason: Reason::Limit });
+}
+
+#[test]
+fn set_ups_of_one_neighbour_are_limited_per_second() {
+    let mut net = Net::line(2);
+    let opened = |net: &mut Net| {
+        let path = net.open(1, 2);
+        let up = net.opened_hops(1, path).is_some();
+        net.node(1).close(net.now, path, Reason::Closed);
+        net.run();
+        up
+    };
+    assert!((0..128).all(|_| opened(&mut net)));
+    assert!(!opened(&mut net));
+    net.pass(Duration::from_secs(1));
+    assert_eq!((0..64).filter(|_| opened(&mut net)).count(), 32);
+}
+
+#[test]
+fn a_label_rests_for_a_minute() {
+    let mut net = Net::line(2);
+    let path = net.open(1, 2);
+    let leg = net.node(2).legs.of_peer(&peer(1))[0];
+    net.node(1).close(net.now, path, Reason::Closed);
+    net.run();
+    assert!(net.node(2).legs.rests(&leg));
+    net.node(2).legs.release(net.now.after(Duration::from_secs(60)).instant);
+    assert!(!net.node(2).legs.rests(&leg));
+}
+
+proptest::proptest! {
+    #[test]
+    fn nonsense_from_a_neighbour_never_panics_and_leaves_paths_alone(
+        messages in proptest::collection::vec((0x20u8..0x25, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..120)), 0..40)
+    ) {
+        let mut net = Net::line(4);
+        let path = net.open(1, 4);
+        for (kind, body) in messages {
+            let known = Known { net: &net, me: 2 };
+            let _ = net.node(2).handle_message(net.now, peer(7), kind, &body, &known);
+            net.node(2).handle_cell(net.now, peer(7), Bytes::from(body));
+        }
+        while net.node(2).poll_transmit().is_some() {}
+        proptest::prop_assert!(net.cell(1, path, b"fine").is_some());
+    }
+}
