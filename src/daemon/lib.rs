@@ -4,4 +4,5 @@ pub mod admin;
 pub mod channel;
 pub mod config;
 pub mod handle;
+pub mod store;
 pub mod transport;
