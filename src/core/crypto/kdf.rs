@@ -62,6 +62,12 @@ pub enum Context {
     LinkFrame,
     /// A link's next traffic secret from the last.
     LinkRatchet,
+    /// The key of a session's first packets in one direction.
+    SessionPacket,
+    /// The key that masks a session's packet headers in one direction.
+    SessionHeader,
+    /// The next packet key of a session from the one before.
+    SessionRatchet,
 }
 
 impl Context {
@@ -98,6 +104,9 @@ impl Context {
             Self::LinkTraffic => "tarnet link traffic v1",
             Self::LinkFrame => "tarnet link frame v1",
             Self::LinkRatchet => "tarnet link ratchet v1",
+            Self::SessionPacket => "tarnet session packet-key v1",
+            Self::SessionHeader => "tarnet session header-key v1",
+            Self::SessionRatchet => "tarnet session ratchet v1",
         }
     }
 }

@@ -9,6 +9,6 @@ mod terms;
 
 pub use crate::wire::session_handshake::{Descriptor, Owner};
 pub use descriptor::DescriptorError;
-pub use established::{CarrierId, ChannelId, Event, OpenRequest, Side};
 pub use handshake::HandshakeError;
+pub use established::{CarrierId, ChannelId, Established, Event, OpenRequest, Secrets, Side};
 pub use terms::{Mode, Port, PortError, Refusal};

@@ -7,6 +7,7 @@ pub mod kind;
 pub mod link;
 pub mod path;
 pub mod session_handshake;
+pub mod session_packet;
 
 use bytes::BufMut;
 

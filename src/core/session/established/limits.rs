@@ -9,7 +9,9 @@ pub const PACKET_LEN_SMALL: usize = 2_048;
 /// Carriers of one session at once: one in use, the others standing by or draining. The oldest goes.
 pub const CARRIERS_MAX: usize = 8;
 /// Packets that the replay window looks back: 32 MiB of full packets.
-pub const REPLAY_WINDOW: u64 = 2_048;
+pub const REPLAY_WINDOW: u64 = 64 * REPLAY_WORDS as u64;
+/// 64-bit words that hold the replay window.
+pub const REPLAY_WORDS: usize = 32;
 /// Ranges that one acknowledgement reports, newest first. Older ones are forgotten, which costs a retransmission.
 pub const ACK_RANGES_MAX: usize = 32;
 
@@ -71,7 +73,11 @@ pub const SEND_BUFFER_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes all channels of a session may hold for sending ...
 pub const SESSION_SEND_BUFFER: u64 = 32 * 1024 * 1024;
 /// ... beyond this much, which each may hold whatever the others do.
-pub const SEND_BUFFER_SHARE: u64 = 64 * 1024;
+pub const SEND_BUFFER_SHARE: u64 = 128 * 1024;
+/// Room below which a writer is told to wait ...
+pub const WRITE_LOW: u64 = 16 * 1024;
+/// ... until there is this much again.
+pub const WRITE_ENOUGH: u64 = 32 * 1024;
 
 /// Channels open at once in a session; more are refused with `TooMany`.
 pub const CHANNELS_MAX: usize = 16_384;

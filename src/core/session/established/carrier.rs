@@ -1,0 +1,138 @@
+//! One carrier as its sender sees it: packet numbers, round-trip time, congestion.
+
+use super::cubic::{Acked, Cubic};
+use super::event::CarrierId;
+use super::limits::{DEAD_AFTER, DEAD_PTO_COUNT};
+use super::pacing::Pacer;
+use super::recovery::{NeverSent, Outcome, Recovery};
+use super::rtt::Rtt;
+use super::sent::SentFrame;
+use crate::time::{Instant, earliest};
+use crate::wire::session_packet::Ack;
+
+/// Why a carrier may not take a packet now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// The congestion window is full: an acknowledgement will open it.
+    Window,
+    /// The pace: at this moment it may go on.
+    Until(Instant),
+}
+
+/// One carrier.
+pub struct Carrier {
+    /// Its name.
+    pub id: CarrierId,
+    /// Its number in the nonce, counted by us.
+    pub circuit: u32,
+    /// Packets in flight.
+    pub recovery: Recovery,
+    /// Round-trip time.
+    pub rtt: Rtt,
+    /// Congestion window.
+    pub cubic: Cubic,
+    /// Pace.
+    pub pacer: Pacer,
+    /// Packets that may leave whatever the window says.
+    pub probes: u8,
+    /// Whether a PING must leave.
+    pub ping: bool,
+    /// Whether it stopped answering.
+    pub dead: bool,
+    marked: u64,
+}
+
+impl Carrier {
+    /// A new carrier.
+    pub const fn new(now: Instant, id: CarrierId, circuit: u32) -> Self {
+        Self {
+            id,
+            circuit,
+            recovery: Recovery::new(),
+            rtt: Rtt::new(),
+            cubic: Cubic::new(),
+            pacer: Pacer::new(now),
+            probes: 0,
+            ping: false,
+            dead: false,
+            marked: 0,
+        }
+    }
+
+    /// Whether `len` bytes that ask for an acknowledgement may leave.
+    pub fn check(&mut self, now: Instant, len: u64) -> Result<(), Hold> {
+        if self.probes > 0 {
+            return Ok(());
+        }
+        if self.recovery.in_flight() + len > self.cubic.window() {
+            return Err(Hold::Window);
+        }
+        self.pacer.check(now, len).map_err(Hold::Until)
+    }
+
+    /// Takes an acknowledgement.
+    ///
+    /// # Errors
+    /// It names a packet that was never sent.
+    pub fn handle_ack(&mut self, now: Instant, ack: &Ack, out: &mut Outcome) -> Result<(), NeverSent> {
+        self.recovery.handle_ack(now, &mut self.rtt, ack, out)?;
+        let marked = ack.marked.saturating_sub(self.marked);
+        self.marked = self.marked.max(ack.marked);
+        if out.acked_count > 0 {
+            self.probes = 0;
+            let acked = Acked {
+                len: out.acked_len,
+                count: out.acked_count,
+                marked,
+                in_flight: out.in_flight_before,
+                largest: ack.ranges.first().map_or(0, |range| range.1),
+                next: self.recovery.next(),
+                sample: out.sample,
+                rtt: self.rtt.smoothed(),
+            };
+            self.cubic.handle_ack(now, &acked);
+        }
+        self.handle_losses(now, out);
+        Ok(())
+    }
+
+    /// Tells congestion control of losses, and sets the pace.
+    fn handle_losses(&mut self, now: Instant, out: &Outcome) {
+        if let Some(sent_at) = out.lost_sent_at {
+            self.cubic.handle_loss(now, sent_at, out.persistent);
+        }
+        self.pacer.set(now, self.cubic.window(), self.rtt.smoothed(), self.cubic.slow_start());
+    }
+
+    /// Time has passed: finds losses, and probes. True when the carrier has just died.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Outcome, again: &mut Vec<SentFrame>) -> bool {
+        if self.recovery.loss_at().is_some_and(|at| at <= now) {
+            self.recovery.detect(now, &self.rtt, out);
+            self.handle_losses(now, out);
+        }
+        if self.dead || self.recovery.pto_at(&self.rtt).is_none_or(|at| at > now) {
+            return false;
+        }
+        if self.probes > 0 {
+            // The way out is blocked at home: that is not the carrier's fault.
+            self.recovery.postpone_pto(now);
+            return false;
+        }
+        let silent = self.recovery.unanswered_since().is_some_and(|since| now.saturating_since(since) >= DEAD_AFTER);
+        if self.recovery.pto_count() >= DEAD_PTO_COUNT && silent {
+            self.dead = true;
+            self.recovery.abandon(again);
+            return true;
+        }
+        self.recovery.handle_pto(now, usize::from(super::limits::PROBES), again);
+        self.probes = super::limits::PROBES;
+        self.ping = true;
+        false
+    }
+
+    /// Its next deadline.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let pto = if self.dead { None } else { self.recovery.pto_at(&self.rtt) };
+        earliest(self.recovery.loss_at(), pto)
+    }
+}

@@ -1,0 +1,289 @@
+//! Packets to the peer: what is due goes into one buffer, which is sealed in place.
+
+use bytes::{BufMut, BytesMut};
+
+use super::Established;
+use super::carrier::Hold;
+use super::channel::{SendHalf, State};
+use super::event::{CarrierId, ChannelId};
+use super::limits::{INTERACTIVE_STREAK, PACKET_LEN_MAX, PACKET_LEN_SMALL};
+use super::recovery::{Sent, SentFrames};
+use super::sent::{Control, SentFrame};
+use crate::time::{Instant, Now};
+use crate::wire::session_packet::{
+    Ack, FRAME_LEN_SMALL, Frame, HEADER_LEN, Message, Open, TAG_LEN, data_head_len, put_data_head,
+};
+
+/// Where frames must end.
+const BODY_END: usize = PACKET_LEN_MAX - TAG_LEN;
+/// Room below which no payload is begun.
+const PAYLOAD_ROOM: usize = 64;
+
+/// What a channel did with its turn.
+enum Turn {
+    /// Wrote so many bytes.
+    Wrote(usize),
+    /// Needs a packet of its own.
+    Full,
+    /// Waits for session credit.
+    Blocked,
+    /// Has nothing to send.
+    Nothing,
+}
+
+impl Established {
+    /// The next packet, and the carrier to send it on. `ready` says whether a carrier's way
+    /// out of this node has room; acknowledgements leave without asking. Call until it gives none.
+    pub fn poll_transmit(
+        &mut self,
+        now: Now,
+        ready: &mut dyn FnMut(CarrierId) -> bool,
+    ) -> Option<(CarrierId, BytesMut)> {
+        let now = now.instant;
+        self.paced_until = None;
+        let index = self.active()?;
+        let id = self.carriers[index].id;
+        let ack_due = self.received.values().any(|received| received.due().is_some_and(|at| at <= now));
+        let payload = self.has_payload(index) && self.may_send(now, index) && ready(id);
+        if !payload && !ack_due {
+            return None;
+        }
+        let bulk = payload && (!self.bulk.is_empty() || self.control.len() > INTERACTIVE_FRAMES);
+        let mut packet = BytesMut::with_capacity(if bulk { PACKET_LEN_MAX } else { PACKET_LEN_SMALL });
+        packet.put_bytes(0, HEADER_LEN);
+        let mut frames = SentFrames::new();
+        self.put_acks(now, &mut packet, &mut frames);
+        let mut eliciting = false;
+        if payload {
+            eliciting |= self.put_ping(index, &mut packet);
+            eliciting |= self.put_control(&mut packet, &mut frames);
+            eliciting |= self.put_channels(&mut packet, &mut frames);
+        }
+        if packet.len() == HEADER_LEN {
+            return None;
+        }
+        self.seal(now, index, &mut packet, eliciting, frames);
+        Some((id, packet))
+    }
+
+    /// Whether there is anything that asks for an acknowledgement.
+    fn has_payload(&self, index: usize) -> bool {
+        self.carriers[index].ping || !self.control.is_empty() || !self.interactive.is_empty() || !self.bulk.is_empty()
+    }
+
+    /// Whether congestion control lets a packet go; notes when the pace will.
+    fn may_send(&mut self, now: Instant, index: usize) -> bool {
+        match self.carriers[index].check(now, PACKET_LEN_MAX as u64) {
+            Ok(()) => true,
+            Err(Hold::Window) => false,
+            Err(Hold::Until(at)) => {
+                self.paced_until = Some(at);
+                false
+            }
+        }
+    }
+
+    /// Seals a packet and notes it as sent.
+    fn seal(&mut self, now: Instant, index: usize, packet: &mut BytesMut, eliciting: bool, frames: SentFrames) {
+        let carrier = &mut self.carriers[index];
+        self.sealer.seal(now, carrier.circuit, carrier.recovery.next(), packet);
+        self.counters.packets_sent += 1;
+        let len = packet.len() as u64;
+        if eliciting {
+            carrier.pacer.handle_sent(len);
+            carrier.probes = carrier.probes.saturating_sub(1);
+            carrier.recovery.handle_sent(Sent { at: now, len, epoch: self.sealer.epoch(), frames });
+        } else {
+            carrier.recovery.handle_sent_silent();
+        }
+    }
+
+    /// Adds acknowledgements of all circuits that have something new.
+    fn put_acks(&mut self, now: Instant, packet: &mut BytesMut, frames: &mut SentFrames) {
+        for (circuit, received) in &mut self.received {
+            if packet.len() + Ack::len_max(super::limits::ACK_RANGES_MAX) > BODY_END {
+                return;
+            }
+            if let Some(ack) = received.take_ack(now, *circuit) {
+                ack.encode(packet);
+                let largest = ack.ranges.first().map_or(0, |range| range.1);
+                frames.push(SentFrame::Ack { circuit: *circuit, largest });
+            }
+        }
+    }
+
+    /// Adds a PING if one is due.
+    fn put_ping(&mut self, index: usize, packet: &mut BytesMut) -> bool {
+        let due = std::mem::take(&mut self.carriers[index].ping);
+        if due {
+            Frame::Ping.encode(packet);
+        }
+        due
+    }
+
+    /// Adds small frames that wait.
+    fn put_control(&mut self, packet: &mut BytesMut, frames: &mut SentFrames) -> bool {
+        let mut any = false;
+        while let Some(control) = self.control.front().copied() {
+            if BODY_END - packet.len() < self.control_len(control) {
+                break;
+            }
+            self.control.pop_front();
+            if self.put_one_control(control, packet) {
+                any = true;
+                frames.push(SentFrame::Control(control));
+            }
+        }
+        any
+    }
+
+    /// Most bytes that a small frame takes.
+    fn control_len(&self, control: Control) -> usize {
+        match control {
+            Control::Open(id) => {
+                let open = self.channels.get(&id).and_then(|channel| channel.open.as_ref());
+                let port_label = 2 * usize::from(u8::MAX);
+                FRAME_LEN_SMALL + port_label + open.map_or(0, |open| open.early.len())
+            }
+            Control::Proof => FRAME_LEN_SMALL + self.proof.as_ref().map_or(0, bytes::Bytes::len),
+            Control::Opened(_)
+            | Control::Refused(..)
+            | Control::Reset(..)
+            | Control::Stop(_)
+            | Control::MessagesEnd(_)
+            | Control::MaxData
+            | Control::MaxChannelData(_)
+            | Control::Close(_) => FRAME_LEN_SMALL,
+        }
+    }
+
+    /// Writes a small frame with the values of the moment; false when there is nothing left to say.
+    fn put_one_control(&mut self, control: Control, packet: &mut BytesMut) -> bool {
+        let frame = match control {
+            Control::Open(id) => {
+                let Some(open) = self.channels.get(&id).and_then(|channel| channel.open.as_ref()) else { return false };
+                Frame::Open(Open {
+                    channel: id.0,
+                    mode: open.mode.code(),
+                    port: open.port.as_str(),
+                    label: open.label.as_deref(),
+                    early: &open.early,
+                })
+            }
+            Control::Opened(id) => Frame::Opened { channel: id.0 },
+            Control::Refused(id, why) => Frame::Refused { channel: id.0, why: why.code() },
+            Control::Reset(id, end) => Frame::Reset { channel: id.0, end },
+            Control::Stop(id) => Frame::Stop { channel: id.0 },
+            Control::MessagesEnd(id) => {
+                let Some(SendHalf::Messages(messages)) = self.channels.get(&id).map(|channel| &channel.send) else {
+                    return false;
+                };
+                Frame::MessagesEnd { channel: id.0, count: messages.count() }
+            }
+            Control::MaxData => {
+                self.max_data_queued = false;
+                Frame::MaxData(self.flow.recv_limit())
+            }
+            Control::MaxChannelData(id) => {
+                let Some(channel) = self.channels.get_mut(&id) else { return false };
+                channel.max_queued = false;
+                Frame::MaxChannelData { channel: id.0, max: channel.window.limit() }
+            }
+            Control::Proof => {
+                let Some(proof) = &self.proof else { return false };
+                Frame::Proof(proof)
+            }
+            Control::Close(code) => Frame::Close(code.code()),
+        };
+        frame.encode(packet);
+        true
+    }
+
+    /// Fills the packet from the channels' queues: interactive before bulk, but not for ever; in turn within each.
+    fn put_channels(&mut self, packet: &mut BytesMut, frames: &mut SentFrames) -> bool {
+        let mut any = false;
+        while BODY_END - packet.len() >= PAYLOAD_ROOM {
+            let Some((id, interactive)) = self.pick() else { break };
+            match self.put_channel(id, packet, frames) {
+                Turn::Wrote(len) => {
+                    any = true;
+                    self.interactive_streak = if interactive { self.interactive_streak + len } else { 0 };
+                    self.enqueue(id);
+                }
+                Turn::Full => {
+                    if let Some(channel) = self.channels.get_mut(&id) {
+                        channel.queued = true;
+                        if interactive { self.interactive.push_front(id) } else { self.bulk.push_front(id) };
+                    }
+                    break;
+                }
+                Turn::Blocked => {
+                    if let Some(channel) = self.channels.get_mut(&id) {
+                        channel.queued = true;
+                        self.credit_blocked.push_back(id);
+                    }
+                }
+                Turn::Nothing => {}
+            }
+        }
+        any
+    }
+
+    /// Takes the channel whose turn it is out of its queue.
+    fn pick(&mut self) -> Option<(ChannelId, bool)> {
+        let bulk_turn = self.interactive_streak >= INTERACTIVE_STREAK && !self.bulk.is_empty();
+        let interactive = !bulk_turn && !self.interactive.is_empty();
+        let id = if interactive { self.interactive.pop_front()? } else { self.bulk.pop_front()? };
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.queued = false;
+        }
+        Some((id, interactive))
+    }
+
+    /// Lets a channel write one frame.
+    fn put_channel(&mut self, id: ChannelId, packet: &mut BytesMut, frames: &mut SentFrames) -> Turn {
+        let room = BODY_END - packet.len();
+        let credit = self.flow.send_credit();
+        let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.state == State::Open) else {
+            return Turn::Nothing;
+        };
+        let before = (packet.len(), channel.buffered());
+        let (fresh, frame) = match &mut channel.send {
+            SendHalf::Stream(stream) => {
+                let head = data_head_len(id.0, stream.sent());
+                let Some(chunk) = stream.next(room - head, credit) else { return refused(channel.wants(), room, credit) };
+                put_data_head(packet, id.0, chunk.offset, chunk.len, chunk.fin);
+                stream.copy(chunk.offset, chunk.len, packet);
+                let frame = SentFrame::Data { channel: id.0, offset: chunk.offset, len: chunk.len, fin: chunk.fin };
+                (chunk.fresh, Some(frame))
+            }
+            SendHalf::Messages(messages) => {
+                let held = messages.front();
+                let head = Message::overhead(id.0, messages.count());
+                let Some(part) = messages.next(room - head, credit) else { return refused(channel.wants(), room, credit) };
+                let bytes = messages.bytes(&part, held.as_ref());
+                Message { channel: id.0, id: part.id, total: part.total, offset: part.offset, bytes }.encode(packet);
+                let frame = SentFrame::Message { channel: id.0, id: part.id, offset: part.offset, len: part.len };
+                (part.fresh, channel.mode.reliable().then_some(frame))
+            }
+        };
+        self.send_buffered = self.send_buffered - before.1 + channel.buffered();
+        self.flow.handle_sent(fresh);
+        frames.extend(frame);
+        Turn::Wrote(packet.len() - before.0)
+    }
+}
+
+/// Why a channel wrote nothing: a message that does not fit any more, or no session credit for it.
+const fn refused(wants: bool, room: usize, credit: u64) -> Turn {
+    if !wants {
+        Turn::Nothing
+    } else if room < BODY_END - HEADER_LEN && credit > 2 * super::limits::MESSAGE_LEN_MAX as u64 {
+        Turn::Full
+    } else {
+        Turn::Blocked
+    }
+}
+
+/// Small frames from which a packet gets a full buffer at once.
+const INTERACTIVE_FRAMES: usize = 64;

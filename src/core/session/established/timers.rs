@@ -1,0 +1,105 @@
+//! Deadlines of a session, and what happens at them.
+
+use super::channel::State;
+use super::event::{Event, ResetCause, Side};
+use super::limits::{KEEP_ALIVE_MIN, LOST_AFTER};
+use super::Established;
+use crate::time::{Instant, Now, earliest};
+
+impl Established {
+    /// Carries out what is due. Early or repeated calls change nothing.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let now = now.instant;
+        if self.closed.is_some() {
+            return;
+        }
+        for index in 0..self.carriers.len() {
+            self.handle_carrier_timeout(now, index);
+        }
+        if self.ping_at().is_some_and(|at| at <= now)
+            && let Some(index) = self.active()
+        {
+            self.pinged_at = now;
+            self.carriers[index].ping = true;
+        }
+        if self.lost_at().is_some_and(|at| at <= now) {
+            self.fail_channels(now);
+        }
+        if self.idle_at.is_some_and(|at| at <= now) {
+            self.idle_at = None;
+            self.events.push_back(Event::Idle);
+        }
+        if self.expire_at.is_some_and(|at| at <= now) {
+            self.expire_at = None;
+            self.events.push_back(Event::Expired);
+        }
+    }
+
+    /// Losses and probes of one carrier.
+    fn handle_carrier_timeout(&mut self, now: Instant, index: usize) {
+        if self.carriers[index].next_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        let mut outcome = std::mem::take(&mut self.outcome);
+        outcome.clear();
+        let mut again = Vec::new();
+        let died = self.carriers[index].handle_timeout(now, &mut outcome, &mut again);
+        self.settle_lost(&outcome.lost);
+        self.settle_lost(&again);
+        self.outcome = outcome;
+        if died {
+            self.events.push_back(Event::CarrierDead(self.carriers[index].id));
+            self.note_carriers(now);
+        }
+    }
+
+    /// No word from the peer for too long: every channel fails.
+    fn fail_channels(&mut self, now: Instant) {
+        let ids: Vec<_> = self.channels.keys().copied().collect();
+        for id in ids {
+            if self.channels.get(&id).is_some_and(|channel| channel.state == State::Resetting) {
+                self.remove_channel(now, id);
+                continue;
+            }
+            self.reset(Now { instant: now, unix: crate::time::UnixTime::default() }, id);
+            self.events.push_back(Event::Reset { channel: id, cause: ResetCause::Lost });
+        }
+        if self.busy_since.is_some() {
+            self.busy_since = Some(now);
+        }
+    }
+
+    /// When the initiator must ping: it keeps channels' carriers alive, and finds out when they die.
+    fn ping_at(&self) -> Option<Instant> {
+        self.busy_since.filter(|_| self.side == Side::Initiator)?;
+        let carrier = &self.carriers[self.active()?];
+        if carrier.ping || carrier.recovery.pto_at(&carrier.rtt).is_some() {
+            return None;
+        }
+        Some(self.heard_at.max(self.pinged_at) + KEEP_ALIVE_MIN.max(carrier.rtt.pto() * 3))
+    }
+
+    /// When channels fail.
+    fn lost_at(&self) -> Option<Instant> {
+        self.busy_since.map(|since| self.heard_at.max(since) + LOST_AFTER)
+    }
+
+    /// The earliest deadline.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.closed.is_some() {
+            return None;
+        }
+        let mut next = [self.ping_at(), self.lost_at(), self.idle_at, self.expire_at].into_iter().flatten().min();
+        for carrier in &self.carriers {
+            next = earliest(next, carrier.next_timeout());
+        }
+        if self.active().is_some() {
+            next = earliest(next, self.paced_until);
+            for received in self.received.values() {
+                next = earliest(next, received.due());
+            }
+        }
+        next
+    }
+}
