@@ -3,6 +3,7 @@
 //! and encoding a decoded value gives the same bytes again. Integers are little-endian.
 
 pub mod block;
+pub mod dht;
 pub mod kind;
 pub mod link;
 pub mod path;

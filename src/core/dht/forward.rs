@@ -1,0 +1,129 @@
+//! Whom a query goes to next: R5N's out-degree, random steps first, then greedily toward the key, and at the
+//! key's neighbourhood to those of the r nearest that were not asked.
+
+use super::bloom::Bloom;
+use super::contacts::{Contact, distance};
+use super::limits::{ALPHA, BRANCHING_PER_L, BUCKET_LEN, HOPS_PER_L, REPLICATION_MAX};
+use super::store::Store;
+use super::{Dht, To, size};
+use crate::crypto::DhtKey;
+use crate::time::UnixTime;
+use crate::wire::block::{Block, Kind};
+use crate::wire::dht::{Message, Route};
+
+/// Parts of one, for rounding by chance.
+const PARTS: u64 = 1 << 20;
+
+/// What a query wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Request {
+    /// The blocks of a kind under a key.
+    Get(Kind, DhtKey),
+    /// To store a block.
+    Put(Block, UnixTime),
+}
+
+impl Request {
+    /// The key that it is about.
+    pub const fn key(&self) -> &DhtKey {
+        match self {
+            Self::Get(_, key) => key,
+            Self::Put(block, _) => &block.key,
+        }
+    }
+
+    /// The message that carries it.
+    pub fn message(self, route: Route) -> Message {
+        match self {
+            Self::Get(kind, key) => Message::Get { route, kind, key },
+            Self::Put(block, lease) => Message::Put { route, lease, block },
+        }
+    }
+}
+
+/// How far a query has come, as this hop believes it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    /// Hops so far.
+    pub hop: u8,
+    /// Replicas wanted.
+    pub replication: u8,
+}
+
+impl<S: Store> Dht<S> {
+    /// The size estimate in whole steps, at least one.
+    pub(super) fn length(&self) -> u32 {
+        u32::from(size::quarters(&self.contacts, &self.reports)).div_ceil(4).max(1)
+    }
+
+    /// Random steps that a query takes first: none where we see every peer anyway.
+    pub(super) fn walk(&self) -> u32 {
+        if self.contacts.complete() { 0 } else { self.length() }
+    }
+
+    /// How many contacts the next hop is: `1 + (r-1) / (L + (r-1) * hop)`, the fraction by chance; one after 2 L
+    /// hops, none after 4 L. draft-schanzen-r5n §8
+    fn degree(&mut self, step: Step) -> usize {
+        let (length, hop) = (self.length(), u32::from(step.hop));
+        if hop >= HOPS_PER_L * length {
+            return 0;
+        }
+        if hop >= BRANCHING_PER_L * length {
+            return 1;
+        }
+        let extra = u64::from(step.replication.clamp(1, REPLICATION_MAX) - 1);
+        let parts = extra * PARTS / (u64::from(length) + extra * u64::from(hop)).max(1);
+        let by_chance = self.rng.public_below(PARTS) < parts % PARTS;
+        1 + usize::try_from(parts / PARTS).unwrap_or(0) + usize::from(by_chance)
+    }
+
+    /// Whether we are among the `replication` nearest to a key.
+    pub(super) fn among_closest(&self, key: &DhtKey, replication: u8) -> bool {
+        let wanted = usize::from(replication.clamp(1, REPLICATION_MAX));
+        self.contacts.nearer(key, &distance(&self.id, key), wanted) < wanted
+    }
+
+    /// Whom a query goes to from here. Enters them in the filter.
+    pub(super) fn next_contacts(&mut self, request: &Request, step: Step, bloom: &mut Bloom) -> Vec<Contact> {
+        let degree = self.degree(step);
+        if degree == 0 {
+            return Vec::new();
+        }
+        let chosen = if u32::from(step.hop) < self.walk() {
+            self.contacts.random(degree, &mut self.rng, |c| !bloom.contains(&c.id))
+        } else {
+            self.toward(request, step.replication, degree, bloom)
+        };
+        chosen.iter().for_each(|c| bloom.insert(&c.id));
+        chosen
+    }
+
+    /// The greedy choice. The filter is advisory: the nearest contact is asked though a filter claims it was, while
+    /// we are not among the nearest ourselves, and a filter that claims nearly everybody is not believed.
+    fn toward(&self, request: &Request, replication: u8, degree: usize, bloom: &Bloom) -> Vec<Contact> {
+        let (key, wanted) = (request.key(), usize::from(replication.clamp(1, REPLICATION_MAX)));
+        let mine = distance(&self.id, key);
+        let closest = self.contacts.closest(key, BUCKET_LEN);
+        let nearer = closest.iter().take_while(|c| distance(&c.id, key) < mine).count();
+        let unasked = |c: &&Contact| bloom.implausible() || !bloom.contains(&c.id);
+        if nearer < wanted {
+            let count = if matches!(request, Request::Put(..)) { wanted } else { ALPHA };
+            // We are one of the nearest; the others are one less.
+            return closest.iter().take(wanted - 1).filter(unasked).take(count).copied().collect();
+        }
+        let mut chosen: Vec<Contact> = closest[..nearer].iter().filter(unasked).take(degree).copied().collect();
+        if chosen.is_empty() {
+            chosen.extend(closest.first());
+        }
+        chosen
+    }
+
+    /// Sends a query to the chosen contacts, each under its own token.
+    pub(super) fn send_query(&mut self, pending: u64, request: &Request, route: &Route, bloom: &Bloom, to: &[Contact]) {
+        for contact in to {
+            let token = self.pending.add_leg(pending, contact.peer);
+            let route = Route { token, bloom: *bloom.bits(), ..route.clone() };
+            self.transmit(To::Peer(contact.peer), &request.clone().message(route));
+        }
+    }
+}
