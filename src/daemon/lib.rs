@@ -3,6 +3,8 @@
 pub mod admin;
 pub mod channel;
 pub mod config;
+pub mod dns;
 pub mod handle;
 pub mod store;
 pub mod transport;
+pub mod tun;

@@ -1,0 +1,116 @@
+//! The address map as the rest of the daemon uses it: shared, with its journal and the
+//! wall clock. An address is on disk before it is told.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::TunError;
+use super::address::{AddressError, AddressMap, Slot};
+use super::journal::{self, Journal};
+use super::plan::{AddressPlan, Addresses};
+
+/// File of the journal, in the TUN's state folder.
+pub const JOURNAL_FILE: &str = "names.journal";
+
+/// Why a name has no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BookError {
+    /// The map says no.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// It could not be written down.
+    #[error("the address could not be written to disk")]
+    Disk,
+}
+
+/// Names and their addresses; clones share them.
+#[derive(Clone)]
+pub struct AddressBook {
+    map: Arc<Mutex<AddressMap>>,
+    journal: Journal,
+    addresses: Addresses,
+}
+
+/// Keeps an address with its name while a flow uses it.
+pub struct Lease {
+    book: AddressBook,
+    slot: Slot,
+    name: Arc<str>,
+}
+
+impl AddressBook {
+    /// Reads the journal of `folder`, compacts it and opens it.
+    ///
+    /// # Errors
+    /// The folder cannot be read or written, or the plan is damaged.
+    pub fn open(folder: &Path, plan: &AddressPlan) -> Result<Self, TunError> {
+        let addresses = plan.addresses()?;
+        let path = folder.join(JOURNAL_FILE);
+        let entries = journal::load(&path).map_err(TunError::State)?;
+        let map = AddressMap::new(plan.secret(), addresses.ipv4.addresses(), entries);
+        let journal = Journal::start(path, &map.entries()).map_err(TunError::State)?;
+        Ok(Self { map: Arc::new(Mutex::new(map)), journal, addresses })
+    }
+
+    /// The slot of `name`, durable: may be answered at once.
+    ///
+    /// # Errors
+    /// No address is free, or the disk fails.
+    pub async fn assign(&self, name: &str) -> Result<Slot, BookError> {
+        let assigned = self.lock().assign(unix_s(), name)?;
+        if !assigned.wait {
+            return Ok(assigned.slot);
+        }
+        if self.journal.append(assigned.write).await {
+            self.lock().handle_written(assigned.slot);
+            Ok(assigned.slot)
+        } else {
+            self.lock().handle_write_failed(assigned.slot);
+            Err(BookError::Disk)
+        }
+    }
+
+    /// The name of a slot.
+    #[must_use]
+    pub fn name(&self, slot: Slot) -> Option<Arc<str>> {
+        self.lock().name(slot)
+    }
+
+    /// The name of a slot, held for a flow; `None` when it stands for nothing.
+    #[must_use]
+    pub fn lease(&self, slot: Slot) -> Option<Lease> {
+        let name = self.lock().open_flow(slot)?;
+        Some(Lease { book: self.clone(), slot, name })
+    }
+
+    /// The prefixes.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The map, for a moment. A poisoned lock only means that another thread panicked between two plain stores.
+    fn lock(&self) -> MutexGuard<'_, AddressMap> {
+        self.map.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// The name that the address stands for.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.book.lock().close_flow(unix_s(), self.slot);
+    }
+}
+
+/// Seconds since 1970.
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,118 @@
+//! The TUN device: opening it with its addresses, and packets in and out.
+//!
+//! One queue, no packet information, no offload: with an MTU of 65,535 the kernel hands
+//! over 64 KiB segments anyway. No default route: only our prefixes lead here.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tun_rs::{AsyncDevice, DeviceBuilder};
+
+use super::TunError;
+use super::limits::{MTU_FALLBACK, PACKET_BYTES_MAX};
+use super::plan::Addresses;
+use super::stack::Transmit;
+
+/// Packets that the kernel may queue for us: 128 MiB at the largest, in practice bounded by the flows' windows.
+const QUEUE_LEN: u32 = 2_000;
+/// Prefix length of the link's IPv6 network: the first /64 of our prefix.
+const LINK_V6_LEN: u8 = 64;
+
+thread_local! {
+    /// Where a packet is put together before it is written: one per thread, so that flows need none of their own.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; PACKET_BYTES_MAX]);
+}
+
+/// The open device; clones are the same one.
+#[derive(Clone)]
+pub struct Device {
+    device: Arc<AsyncDevice>,
+    failed: Arc<AtomicU64>,
+}
+
+/// What was opened.
+pub struct Opened {
+    /// The device.
+    pub device: Device,
+    /// Its MTU, bytes.
+    pub mtu: u16,
+    /// Whether it has its IPv6 address; not on a host where IPv6 is switched off.
+    pub ipv6: bool,
+}
+
+impl Device {
+    /// Opens the device `name`, gives it its addresses and brings it up. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`TunError::NotPermitted`] without the capability or the device node; [`TunError::Device`] otherwise.
+    pub fn open(name: &str, mtu: u16, addresses: &Addresses) -> Result<Opened, TunError> {
+        let (v4, v6) = addresses.ours();
+        let device = DeviceBuilder::new()
+            .name(name)
+            .ipv4(v4, addresses.ipv4.len, None)
+            .with(|builder| {
+                builder.tx_queue_len(QUEUE_LEN);
+            })
+            .build_async()
+            .map_err(TunError::from_device)?;
+        let mtu = match device.set_mtu(mtu) {
+            Ok(()) => mtu,
+            Err(error) if mtu > MTU_FALLBACK => {
+                tracing::warn!(%error, mtu, fallback = MTU_FALLBACK, "the TUN device does not take this MTU");
+                device.set_mtu(MTU_FALLBACK).map_err(TunError::from_device)?;
+                MTU_FALLBACK
+            }
+            Err(error) => return Err(TunError::from_device(error)),
+        };
+        let ipv6 = device.add_address_v6(v6, LINK_V6_LEN);
+        if let Err(error) = &ipv6 {
+            tracing::warn!(%error, "this host has no IPv6: names get IPv4 addresses only");
+        }
+        let device = Self { device: Arc::new(device), failed: Arc::default() };
+        Ok(Opened { device, mtu, ipv6: ipv6.is_ok() })
+    }
+
+    /// The next packet. Cancel-safe.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.device.recv(buffer).await
+    }
+
+    /// The next packet if one is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none is; else the device is gone.
+    pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.device.try_recv(buffer)
+    }
+
+    /// Sends a packet that is complete.
+    pub fn send(&self, packet: &[u8]) {
+        if self.device.try_send(packet).is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Packets that the kernel did not take.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+impl Transmit for Device {
+    fn transmit_with<R>(&self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        SCRATCH.with_borrow_mut(|scratch| {
+            if scratch.len() < length {
+                scratch.resize(length, 0);
+            }
+            let filled = fill(&mut scratch[..length]);
+            self.send(&scratch[..length]);
+            filled
+        })
+    }
+}

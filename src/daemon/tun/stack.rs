@@ -1,0 +1,329 @@
+//! One intercepted TCP connection, as a machine: packets of our kernel in, packets out,
+//! and a byte stream with both half-closes in between. Each connection has a smoltcp
+//! interface of its own, so that work per packet does not grow with connections.
+//!
+//! States: *held* (the SYN has arrived, nothing is answered) -> *open* -> *over*.
+//! [`Stack::open`] sends the SYN-ACK, [`Stack::abort`] a reset; dropping a held stack says nothing.
+//! Timers: smoltcp's retransmission and zero-window probes, through [`Stack::poll_timeout`].
+//! Bounds: two buffers of [`SOCKET_BUFFER_BYTES`]. Deliberately missing: TIME-WAIT (the
+//! peer is our own kernel and the device loses nothing, so a closed connection is gone at
+//! once), Nagle, delayed ACKs, congestion control.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
+use smoltcp::time::Instant as StackInstant;
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
+
+use super::limits::{CLOSE_TIMEOUT, READ_BYTES_MAX, SOCKET_BUFFER_BYTES, TIMER_MIN};
+
+/// Where packets for our kernel go. It must not block; a packet that cannot be taken is lost, and TCP repairs it.
+pub trait Transmit {
+    /// Sends the packet of `length` bytes that `fill` writes.
+    fn transmit_with<R>(&self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
+}
+
+/// What a read gave.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Bytes, in order.
+    Bytes(Bytes),
+    /// Nothing yet.
+    Empty,
+    /// The program has finished its direction, and everything was read.
+    Finished,
+    /// The connection broke.
+    Broken,
+}
+
+/// The program's side of the connection is broken or closed for writing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Broken;
+
+/// One connection.
+pub struct Stack {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    socket: SocketHandle,
+    /// The clock's zero.
+    start: Instant,
+    mtu: usize,
+    held: bool,
+}
+
+impl Stack {
+    /// A held connection from `remote` (the program) to `local` (the address it connects to);
+    /// the SYN must follow through [`Self::handle_packet`]. `seed` chooses our first sequence number.
+    #[must_use]
+    pub fn hold(now: Instant, local: SocketAddr, mtu: usize, seed: u64) -> Self {
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut NoDevice { mtu }, StackInstant::ZERO);
+        interface.update_ip_addrs(|addresses| {
+            // A fresh list has room for one.
+            let _ = addresses.push(IpCidr::new(local.ip().into(), prefix_len(local.ip())));
+        });
+        let buffer = || SocketBuffer::new(vec![0; SOCKET_BUFFER_BYTES]);
+        let mut socket = Socket::new(buffer(), buffer());
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(None);
+        socket.pause_synack(true);
+        let endpoint = IpListenEndpoint { addr: Some(IpAddress::from(local.ip())), port: local.port() };
+        // Fails for port 0 only: such a SYN then meets a closed socket, and is reset.
+        let _ = socket.listen(endpoint);
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let socket = sockets.add(socket);
+        Self { interface, sockets, socket, start: now, mtu, held: true }
+    }
+
+    /// A packet of this connection from our kernel.
+    pub fn handle_packet(&mut self, now: Instant, packet: &[u8], out: &impl Transmit) {
+        let now = self.stack_time(now);
+        let mut device = Port { packet: Some(packet), out, mtu: self.mtu };
+        let _ = self.interface.poll_ingress_single(now, &mut device, &mut self.sockets);
+        if !self.held {
+            self.flush_at(now, &mut device);
+        }
+    }
+
+    /// Timers that are due; early calls change nothing.
+    pub fn handle_timeout(&mut self, now: Instant, out: &impl Transmit) {
+        self.flush(now, out);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called; never within [`TIMER_MIN`] of `now`.
+    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+        if self.held {
+            return None;
+        }
+        let delay = self.interface.poll_delay(self.stack_time(now), &self.sockets)?;
+        Some(now + Duration::from(delay).max(TIMER_MIN))
+    }
+
+    /// Answers the SYN: the program is connected.
+    pub fn open(&mut self, now: Instant, out: &impl Transmit) {
+        self.held = false;
+        self.socket_mut().pause_synack(false);
+        self.flush(now, out);
+    }
+
+    /// Resets the connection: refused if it was held, reset if it was open.
+    pub fn abort(&mut self, now: Instant, out: &impl Transmit) {
+        self.held = false;
+        let socket = self.socket_mut();
+        socket.pause_synack(false);
+        socket.abort();
+        self.flush(now, out);
+    }
+
+    /// Takes what the program sent, at most [`READ_BYTES_MAX`]. Follow it with [`Self::flush`], which opens the window.
+    pub fn read(&mut self) -> Read {
+        let taken = self.socket_mut().recv(|ready| {
+            let ready = &ready[..ready.len().min(READ_BYTES_MAX)];
+            (ready.len(), Bytes::copy_from_slice(ready))
+        });
+        match taken {
+            Ok(bytes) if bytes.is_empty() => Read::Empty,
+            Ok(bytes) => Read::Bytes(bytes),
+            Err(RecvError::Finished) => Read::Finished,
+            // Not established yet.
+            Err(RecvError::InvalidState) if self.state() == State::SynReceived => Read::Empty,
+            Err(RecvError::InvalidState) => Read::Broken,
+        }
+    }
+
+    /// Queues bytes for the program and says how many were taken. Follow it with [`Self::flush`].
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
+        let state = self.state();
+        match self.socket_mut().send_slice(bytes) {
+            Ok(taken) => Ok(taken),
+            Err(_) if state == State::SynReceived => Ok(0),
+            Err(_) => Err(Broken),
+        }
+    }
+
+    /// Ends our direction once everything written has been sent, and gives the program
+    /// [`CLOSE_TIMEOUT`] to answer what it has not answered yet.
+    pub fn finish(&mut self, now: Instant, out: &impl Transmit) {
+        self.socket_mut().close();
+        self.flush(now, out);
+    }
+
+    /// Both directions are done: our kernel must acknowledge what is left within [`CLOSE_TIMEOUT`].
+    pub fn linger(&mut self, now: Instant, out: &impl Transmit) {
+        let timeout = smoltcp::time::Duration::from(CLOSE_TIMEOUT);
+        self.socket_mut().set_timeout(Some(timeout));
+        self.flush(now, out);
+    }
+
+    /// Sends whatever can be sent.
+    pub fn flush(&mut self, now: Instant, out: &impl Transmit) {
+        let now = self.stack_time(now);
+        self.flush_at(now, &mut Port { packet: None, out, mtu: self.mtu });
+    }
+
+    /// Whether [`Self::read`] would give something other than [`Read::Empty`].
+    #[must_use]
+    pub fn readable(&self) -> bool {
+        let socket = self.socket_ref();
+        socket.can_recv() || (!socket.may_recv() && self.state() != State::SynReceived)
+    }
+
+    /// Whether bytes of the program wait to be read.
+    #[must_use]
+    pub fn readable_bytes(&self) -> bool {
+        self.socket_ref().can_recv()
+    }
+
+    /// Whether [`Self::write`] would take a good part of a buffer, or fail.
+    #[must_use]
+    pub fn writable(&self) -> bool {
+        let socket = self.socket_ref();
+        match self.state() {
+            State::SynReceived => false,
+            _ => !socket.may_send() || socket.send_capacity() - socket.send_queue() >= SOCKET_BUFFER_BYTES / 4,
+        }
+    }
+
+    /// Whether nothing is left to do: closed both ways, or broken.
+    #[must_use]
+    pub fn over(&self) -> bool {
+        // Listen: a reset arrived while the SYN-ACK was out, and smoltcp went back to listening.
+        matches!(self.state(), State::Closed | State::TimeWait | State::Listen)
+    }
+
+    /// Whether the SYN has not been answered yet.
+    #[must_use]
+    pub fn held(&self) -> bool {
+        self.held
+    }
+
+    /// Lets smoltcp send until it has nothing more to say.
+    fn flush_at<T: Transmit>(&mut self, now: StackInstant, device: &mut Port<'_, T>) {
+        while self.interface.poll_egress(now, device, &mut self.sockets) != smoltcp::iface::PollResult::None {}
+    }
+
+    /// smoltcp's state.
+    fn state(&self) -> State {
+        self.socket_ref().state()
+    }
+
+    /// The connection's socket.
+    fn socket_ref(&self) -> &Socket<'static> {
+        self.sockets.get::<Socket<'static>>(self.socket)
+    }
+
+    /// The connection's socket, to change it.
+    fn socket_mut(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut::<Socket<'static>>(self.socket)
+    }
+
+    /// Our time as smoltcp counts it.
+    fn stack_time(&self, now: Instant) -> StackInstant {
+        let since = now.saturating_duration_since(self.start).as_micros();
+        StackInstant::from_micros(i64::try_from(since).unwrap_or(i64::MAX))
+    }
+}
+
+/// The prefix length of a single host.
+fn prefix_len(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// What the device below the stack can do: packets from our own kernel need no verification.
+fn capabilities(mtu: usize) -> DeviceCapabilities {
+    let mut capabilities = DeviceCapabilities::default();
+    capabilities.medium = Medium::Ip;
+    capabilities.max_transmission_unit = mtu;
+    let mut checksum = ChecksumCapabilities::ignored();
+    checksum.ipv4 = Checksum::Tx;
+    checksum.tcp = Checksum::Tx;
+    capabilities.checksum = checksum;
+    capabilities
+}
+
+/// The device of a connection for the length of one call: at most one packet in, any number out.
+struct Port<'a, T> {
+    packet: Option<&'a [u8]>,
+    out: &'a T,
+    mtu: usize,
+}
+
+impl<T: Transmit> Device for Port<'_, T> {
+    type RxToken<'a>
+        = Received<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Outgoing<'a, T>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _now: StackInstant) -> Option<(Received<'_>, Outgoing<'_, T>)> {
+        Some((Received(self.packet.take()?), Outgoing(self.out)))
+    }
+
+    fn transmit(&mut self, _now: StackInstant) -> Option<Outgoing<'_, T>> {
+        Some(Outgoing(self.out))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        capabilities(self.mtu)
+    }
+}
+
+/// The packet that came in.
+struct Received<'a>(&'a [u8]);
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(self.0)
+    }
+}
+
+/// Room for one packet out.
+struct Outgoing<'a, T>(&'a T);
+
+impl<T: Transmit> TxToken for Outgoing<'_, T> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
+        self.0.transmit_with(length, fill)
+    }
+}
+
+/// Tells a new interface its capabilities; it never carries a packet.
+struct NoDevice {
+    mtu: usize,
+}
+
+impl Transmit for () {
+    fn transmit_with<R>(&self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        fill(&mut vec![0; length])
+    }
+}
+
+impl Device for NoDevice {
+    type RxToken<'a> = Received<'a>;
+    type TxToken<'a> = Outgoing<'a, ()>;
+
+    fn receive(&mut self, _now: StackInstant) -> Option<(Received<'_>, Outgoing<'_, ()>)> {
+        None
+    }
+
+    fn transmit(&mut self, _now: StackInstant) -> Option<Outgoing<'_, ()>> {
+        None
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        capabilities(self.mtu)
+    }
+}
+
+#[cfg(test)]
+mod tests;
