@@ -58,11 +58,10 @@ impl Direction {
         Self { aead, secret, key, counter: 0 }
     }
 
-    /// The nonce of this frame; the next call gives the next frame's.
-    fn nonce(&mut self) -> [u8; 12] {
+    /// The nonce of this frame; the counter moves on once it is sealed or opened.
+    fn nonce(&self) -> [u8; 12] {
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&self.counter.to_le_bytes());
-        self.counter += 1;
         nonce
     }
 
@@ -108,6 +107,7 @@ impl Sealer {
         let nonce = self.direction.nonce();
         let tag = self.direction.key.seal_in_place(nonce, &[], &mut batch);
         batch.extend_from_slice(&tag);
+        self.direction.counter += 1;
         if ratchet {
             self.direction.ratchet();
             (self.since, self.frames) = (now.instant, 0);
@@ -133,6 +133,7 @@ impl Opener {
     pub fn open(&mut self, mut frame: BytesMut) -> Result<Bytes, Error> {
         let nonce = self.0.nonce();
         let len = self.0.key.open_in_place(nonce, &[], &mut frame).map_err(|_| Error::BadFrame)?;
+        self.0.counter += 1;
         frame.truncate(len);
         match frame.first() {
             Some(0) => {}

@@ -309,3 +309,6 @@ fn choose(terms: &Terms, offer: &First) -> Result<Choice, Error> {
     Ok(Choice { version: VERSION, group, aead: aead.ok_or(Error::NothingInCommon("AEAD"))? })
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ pub mod limits;
 mod links;
 mod liveness;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 use std::net::IpAddr;
