@@ -68,6 +68,12 @@ pub enum Context {
     SessionHeader,
     /// The next packet key of a session from the one before.
     SessionRatchet,
+    /// Key of the hash chain that authenticates a destination's metrics.
+    RouteChain,
+    /// The tag that names the next hop of an advertised route.
+    RouteTag,
+    /// The order of neighbours at equal metric, per destination.
+    RouteOrder,
 }
 
 impl Context {
@@ -107,6 +113,9 @@ impl Context {
             Self::SessionPacket => "tarnet session packet-key v1",
             Self::SessionHeader => "tarnet session header-key v1",
             Self::SessionRatchet => "tarnet session ratchet v1",
+            Self::RouteChain => "tarnet routing chain v1",
+            Self::RouteTag => "tarnet routing next-hop tag v1",
+            Self::RouteOrder => "tarnet routing order v1",
         }
     }
 }

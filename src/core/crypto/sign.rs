@@ -40,6 +40,10 @@ pub enum Purpose {
     SessionDescriptor,
     /// The identity that acts in a session.
     SessionIdentity,
+    /// A destination's proof of origin: epoch, chain anchor, flags.
+    RouteOrigin,
+    /// A neighbour's batch of routes.
+    RouteAdvert,
 }
 
 impl Purpose {
@@ -53,6 +57,8 @@ impl Purpose {
             Self::Hello => "tarnet sign hello v1",
             Self::SessionDescriptor => "tarnet sign session-descriptor v1",
             Self::SessionIdentity => "tarnet sign session-identity v1",
+            Self::RouteOrigin => "tarnet sign route-origin v1",
+            Self::RouteAdvert => "tarnet sign route-advert v1",
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod link;
 pub mod path;
 pub mod session_handshake;
 pub mod session_packet;
+pub mod routing;
 
 use bytes::BufMut;
 

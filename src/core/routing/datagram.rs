@@ -1,0 +1,158 @@
+//! Routed datagrams: single messages toward a peer by the next-hop rule, and their answers
+//! back by per-hop tokens. The source is never named: a hop knows the previous one only.
+
+use bytes::Bytes;
+
+use super::leases::Leases;
+use super::limits::{ANSWERS_MAX, HOPS_SLACK, TOKEN_LIFE};
+use super::{Error, Event, Limits, RequestId, ReturnToken, Routing, SendError, To};
+use crate::crypto::PeerId;
+use crate::time::{Instant, Now};
+use crate::wire::kind;
+use crate::wire::routing::{PAYLOAD_MAX, Routed, RoutedAnswer};
+
+/// No answer is wanted.
+const NO_TOKEN: [u8; 8] = [0; 8];
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy)]
+enum Asker {
+    /// This node.
+    Ourselves(RequestId),
+    /// A neighbour, which knows the datagram by its own token.
+    Neighbour(PeerId, [u8; 8]),
+}
+
+/// A datagram that went on with a token of ours.
+struct Pending {
+    asker: Asker,
+    to: PeerId,
+    answers_left: u8,
+}
+
+/// Datagrams whose answers may still come, by our token.
+pub(super) struct Datagrams {
+    pending: Leases<[u8; 8], Pending>,
+    requests: u64,
+}
+
+impl Datagrams {
+    /// None yet.
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { pending: Leases::new(limits.tokens), requests: 0 }
+    }
+
+    /// Removes what is older than 30 s.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.pending.expire(now);
+    }
+
+    /// Removes what a neighbour waited for.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.pending.forget(peer);
+    }
+}
+
+impl Routing {
+    /// Sends a datagram of at most 20 KiB toward a peer, direct neighbours included. Up to 16 answers come as
+    /// [`Event::Answer`] within 30 s if it is `answerable`. Nothing tells of its loss.
+    ///
+    /// # Errors
+    /// No next hop, ourselves, too long.
+    pub fn send_routed(
+        &mut self,
+        now: Now,
+        to: PeerId,
+        payload: Bytes,
+        answerable: bool,
+    ) -> Result<RequestId, SendError> {
+        if to == self.me {
+            return Err(SendError::Ourselves);
+        }
+        if payload.len() > PAYLOAD_MAX {
+            return Err(SendError::TooLong);
+        }
+        let (via, cost) = self.next_hops(&to).first().copied().ok_or(SendError::NoRoute)?;
+        let slack = HOPS_SLACK + u16::try_from(self.rng.public_below(u64::from(HOPS_SLACK))).unwrap_or(0);
+        let hops_left = cost.0.saturating_add(cost.0 / 2).saturating_add(slack);
+        self.datagrams.requests += 1;
+        let request = RequestId(self.datagrams.requests);
+        let token = if answerable { self.lease(now.instant, Asker::Ourselves(request), via) } else { NO_TOKEN };
+        self.send(To::One(via), kind::ROUTED, Routed { dest: to, hops_left, token, payload }.encode());
+        Ok(request)
+    }
+
+    /// Answers a datagram. An answer after 30 s is lost.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`], or [`SendError::NoRoute`] when the link it came over is gone.
+    pub fn answer_routed(&mut self, _now: Now, reply: ReturnToken, payload: Bytes) -> Result<(), SendError> {
+        if payload.len() > PAYLOAD_MAX {
+            return Err(SendError::TooLong);
+        }
+        if !self.neighbours.contains_key(&reply.neighbour) {
+            return Err(SendError::NoRoute);
+        }
+        let answer = RoutedAnswer { token: reply.token, payload };
+        self.send(To::One(reply.neighbour), kind::ROUTED_ANSWER, answer.encode());
+        Ok(())
+    }
+
+    /// A token of ours for a datagram that goes to `to`.
+    fn lease(&mut self, now: Instant, asker: Asker, to: PeerId) -> [u8; 8] {
+        let owner = match asker {
+            Asker::Ourselves(_) => self.me,
+            Asker::Neighbour(peer, _) => peer,
+        };
+        let mut token = self.rng.public_array();
+        while token == NO_TOKEN || self.datagrams.pending.contains(&token) {
+            token = self.rng.public_array();
+        }
+        let pending = Pending { asker, to, answers_left: ANSWERS_MAX };
+        self.counters.leases_dropped += u64::from(self.datagrams.pending.insert(owner, now + TOKEN_LIFE, token, pending));
+        token
+    }
+
+    /// A datagram: ours, or to be passed on.
+    pub(super) fn handle_routed(&mut self, now: Instant, from: PeerId, body: &[u8]) -> Result<(), Error> {
+        let Routed { dest, hops_left, token, payload } = Routed::decode(body).map_err(Error::Malformed)?;
+        if dest == self.me {
+            let reply = (token != NO_TOKEN).then_some(ReturnToken { neighbour: from, token });
+            self.events.push_back(Event::Datagram { payload, neighbour: from, reply });
+            return Ok(());
+        }
+        let via = self.next_hops(&dest).into_iter().find(|(via, _)| *via != from);
+        let (Some((via, _)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
+            self.counters.datagrams_dropped += 1;
+            return Ok(());
+        };
+        let token = match token {
+            NO_TOKEN => NO_TOKEN,
+            theirs => self.lease(now, Asker::Neighbour(from, theirs), via),
+        };
+        self.send(To::One(via), kind::ROUTED, Routed { dest, hops_left, token, payload }.encode());
+        Ok(())
+    }
+
+    /// An answer: only to a datagram that we sent or passed to this neighbour, and not too many.
+    pub(super) fn handle_routed_answer(&mut self, now: Instant, from: PeerId, body: &[u8]) -> Result<(), Error> {
+        let RoutedAnswer { token, payload } = RoutedAnswer::decode(body).map_err(Error::Malformed)?;
+        let pending = self.datagrams.pending.find(now, &token).filter(|pending| pending.to == from);
+        let Some(pending) = pending else {
+            self.counters.answers_unsolicited += 1;
+            return Ok(());
+        };
+        pending.answers_left -= 1;
+        let (asker, last) = (pending.asker, pending.answers_left == 0);
+        if last {
+            self.datagrams.pending.remove(&token);
+        }
+        match asker {
+            Asker::Ourselves(request) => self.events.push_back(Event::Answer { request, payload }),
+            Asker::Neighbour(peer, token) => {
+                self.send(To::One(peer), kind::ROUTED_ANSWER, RoutedAnswer { token, payload }.encode());
+            }
+        }
+        Ok(())
+    }
+}

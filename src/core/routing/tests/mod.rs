@@ -1,0 +1,6 @@
+//! Networks of machines in virtual time.
+
+mod hostile;
+mod net;
+mod network;
+mod single;
