@@ -125,6 +125,8 @@ fn a_newcomer_gets_its_share_of_a_full_table() {
         let body = advert(&net.keys[1], number, &[item(&first, number, &made_up.proof, 0, made_up.element)]);
         net.inject(1, 0, kind::ADVERT, &body).unwrap();
     }
+    // The flooder's machine goes on where the attack stopped.
+    net.nodes[1].batch = LATE + 100;
     assert_eq!(net.nodes[0].contacts().count(), 8);
     net.link(2, 3, 5);
     net.run_secs(5);
