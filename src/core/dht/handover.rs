@@ -126,10 +126,10 @@ impl<S: Store> Dht<S> {
         let Some(mut sweep) = self.handover.sweep.take() else { return };
         let Some(key) = self.store.next_key(sweep.cursor.as_ref()) else { return };
         sweep.cursor = Some(key);
-        let wanted = usize::from(REPLICATION);
-        let closest = self.contacts.closest(&key, wanted);
+        let (closest, places) = self.nearest(&key);
         let mut to: BTreeSet<PeerId> = closest.iter().map(|c| c.peer).filter(|peer| sweep.came.contains(peer)).collect();
-        if let Some(last) = closest.get(wanted - 1) {
+        // Somebody moves up only where there are more than the nearest.
+        if let Some(last) = closest.last().filter(|_| places.len() >= usize::from(REPLICATION)) {
             let far = distance(&last.id, &key);
             let up = sweep.went.iter().any(|gone| distance(&gone.id, &key) < far);
             to.extend(up.then_some(last.peer));

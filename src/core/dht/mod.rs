@@ -382,7 +382,7 @@ impl<S: Store> Dht<S> {
         let mut cursor = None;
         while let Some(key) = self.store.next_key(cursor.as_ref()) {
             for entry in self.store.entries(now.unix, &key) {
-                if entry.own {
+                if entry.own && self.refresh.at(&(key, entry.block.slot())).is_none() {
                     let wait = self.rng.jitter(REFRESH_AT_START / 2, 100);
                     self.refresh.set((key, entry.block.slot()), now.instant + wait);
                 }

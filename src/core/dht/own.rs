@@ -158,7 +158,7 @@ impl<S: Store> Dht<S> {
 
     /// The contacts among the nearest, and the places of all the nearest: if we are one of them, ours is too, or each
     /// would ask us back. It tells nobody who asks: every one of them is in the filter.
-    fn nearest(&self, key: &DhtKey) -> (Vec<Contact>, Vec<DhtKey>) {
+    pub(super) fn nearest(&self, key: &DhtKey) -> (Vec<Contact>, Vec<DhtKey>) {
         let among = self.among_closest(key, REPLICATION);
         let contacts = self.contacts.closest(key, usize::from(REPLICATION) - usize::from(among));
         let places = contacts.iter().map(|c| c.id).chain(among.then_some(self.id)).collect();

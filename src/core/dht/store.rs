@@ -132,3 +132,5 @@ impl Default for StoreLimits {
     }
 }
 
+#[cfg(test)]
+mod tests;

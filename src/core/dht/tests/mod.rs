@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::crypto::{Context, SigningKey, derive};
 
+mod handover;
+mod hostile;
 mod network;
 
 /// How long a message takes.
