@@ -109,7 +109,8 @@ impl Routing {
             token = self.rng.public_array();
         }
         let pending = Pending { asker, to, answers_left: ANSWERS_MAX };
-        self.counters.leases_dropped += u64::from(self.datagrams.pending.insert(owner, now + TOKEN_LIFE, token, pending));
+        self.counters.leases_dropped +=
+            u64::from(self.datagrams.pending.insert(owner, now + TOKEN_LIFE, token, pending));
         token
     }
 

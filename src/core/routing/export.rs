@@ -11,7 +11,9 @@ use super::{Routing, To};
 use crate::crypto::PeerId;
 use crate::time::Instant;
 use crate::wire::kind;
-use crate::wire::routing::{Advert, Digest, Item, ITEMS_MAX, Marks, METRIC_END, OriginProof, PROOF_LEN, Subject, short};
+use crate::wire::routing::{
+    Advert, Digest, ITEMS_MAX, Item, METRIC_END, Marks, OriginProof, PROOF_LEN, Subject, short,
+};
 
 /// Bytes of an item besides its proof, at most.
 const ITEM_LEN: usize = 24;

@@ -127,6 +127,11 @@ impl Routing {
             Subject::Proven(proof) => proof.epoch,
             Subject::Known { .. } => self.table.entries.get(&dest).map_or(0, |entry| entry.proof.epoch),
         };
+        // Who heard metric 0 from a destination could repeat it; only the destination itself may say so.
+        if (item.metric == 0) != (dest == *from) {
+            self.counters.items_unproven += 1;
+            return;
+        }
         let sequence = Sequence { epoch, seq: item.seq };
         self.claim(now, from, Claim { dest, sequence, metric: item.metric, element: item.chain }, item.subject);
     }

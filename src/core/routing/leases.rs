@@ -65,7 +65,12 @@ impl<K: Ord + Copy, V> Leases<K, V> {
 
     /// Removes what is due; bounded by the map's size.
     pub(super) fn expire(&mut self, now: Instant) {
-        let due: Vec<K> = self.by_owner.values().flat_map(|held| held.iter().take_while(|(until, _)| *until <= now)).map(|(_, key)| *key).collect();
+        let due: Vec<K> = self
+            .by_owner
+            .values()
+            .flat_map(|held| held.iter().take_while(|(until, _)| *until <= now))
+            .map(|(_, key)| *key)
+            .collect();
         for key in due {
             self.remove(&key);
         }

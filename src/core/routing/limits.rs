@@ -56,6 +56,8 @@ pub const EXPIRY: Duration = Duration::from_secs(150 * 60);
 pub const SEQUENCE_SETTLE: Duration = Duration::from_secs(60);
 /// Shortest time between two sequences of ours.
 pub const BUMP_MIN: Duration = Duration::from_secs(2);
+/// Longest time that a requested sequence of ours waits.
+pub const BUMP_MAX: Duration = Duration::from_secs(60);
 /// Digests, expiry and cleaning happen this often.
 pub const HOUSEKEEPING: Duration = Duration::from_secs(30);
 

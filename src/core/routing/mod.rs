@@ -38,10 +38,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use event::Counters;
 pub use event::{
     Cost, Error, Event, Hops, LinkCost, LookupId, NextHops, RequestId, ReturnToken, RouteStatus, SendError, To,
 };
-pub use event::Counters;
 pub use limits::Limits;
 pub use origin::EpochState;
 

@@ -6,10 +6,12 @@
 //! ourselves, so we believe it and go one above.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::chain::{Chain, unroll};
+use super::limits::{BUMP_MAX, BUMP_MIN};
 use crate::crypto::{PeerId, Purpose, SigningKey};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -32,6 +34,9 @@ pub(super) struct Origin {
     proof: Arc<OriginProof>,
     /// When the sequence last changed.
     pub(super) changed_at: Option<Instant>,
+    /// How long a requested sequence waits after the last: doubles while requests go on, because each is told to
+    /// the whole network.
+    pub(super) wait: Duration,
 }
 
 impl Origin {
@@ -47,6 +52,7 @@ impl Origin {
             elements: Zeroizing::default(),
             proof: Arc::new(proof),
             changed_at: None,
+            wait: BUMP_MIN,
         };
         origin.begin_epoch(last.epoch.saturating_add(1));
         origin
@@ -71,6 +77,8 @@ impl Origin {
 
     /// Goes to the next sequence number. True when that began a new epoch, which must be persisted.
     pub(super) fn bump(&mut self, now: Instant) -> bool {
+        let hurried = self.changed_at.is_some_and(|changed| now - changed < self.wait * 4);
+        self.wait = if hurried { (self.wait * 2).min(BUMP_MAX) } else { BUMP_MIN };
         self.changed_at = Some(now);
         if self.sequence.seq + 1 < SEQ_END {
             self.sequence.seq += 1;

@@ -9,9 +9,7 @@ use smallvec::SmallVec;
 
 use super::chain::Verifier;
 use super::leases::Leases;
-use super::limits::{
-    ASKERS_MAX, FOUND_LIFE, LOOKUPS_MAX, PROBE_FANOUT, PROBE_LIFE, PROBE_RINGS, PROBE_WAIT,
-};
+use super::limits::{ASKERS_MAX, FOUND_LIFE, LOOKUPS_MAX, PROBE_FANOUT, PROBE_LIFE, PROBE_RINGS, PROBE_WAIT};
 use super::{Error, Event, Limits, LookupId, Routing, Timer, To};
 use crate::crypto::PeerId;
 use crate::time::{Instant, Now};
@@ -87,7 +85,9 @@ impl Probes {
 
     /// Keeps a found route unless a better one is at hand; at the bound the one that ends first goes.
     fn keep(&mut self, dest: PeerId, new: Found) {
-        let better = |old: &Found| (new.sequence, std::cmp::Reverse(new.advertised)) > (old.sequence, std::cmp::Reverse(old.advertised));
+        let better = |old: &Found| {
+            (new.sequence, std::cmp::Reverse(new.advertised)) > (old.sequence, std::cmp::Reverse(old.advertised))
+        };
         if self.found.get(&dest).is_some_and(|old| !better(old)) {
             return;
         }
@@ -217,6 +217,7 @@ impl Routing {
         let is_dest = found.proof.public_key().is_some_and(|key| key.peer_id() == dest);
         let metric = found.metric.saturating_add(cost);
         if !is_dest
+            || (found.metric == 0) != (dest == from)
             || metric >= METRIC_END
             || found.proof.verify().is_err()
             || !verifier.check(found.seq, found.metric, &found.chain)

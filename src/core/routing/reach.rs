@@ -45,7 +45,8 @@ impl Routing {
     /// Whether there is any next hop toward a peer.
     #[must_use]
     pub fn reaches(&self, dest: &PeerId) -> bool {
-        self.neighbours.contains_key(dest) || self.table.entries.get(dest).is_some_and(|entry| entry.live)
+        self.neighbours.contains_key(dest)
+            || self.table.entries.get(dest).is_some_and(|entry| entry.live)
             || !self.next_hops(dest).is_empty()
     }
 

@@ -2,9 +2,7 @@
 //! digests that find drift; and the correction of who holds an old proof.
 
 use super::entry::{Cause, Route};
-use super::limits::{
-    BUMP_MIN, SEQ_REQUEST_HOPS, SEQ_REQUEST_REPEAT, STALE_REPEAT, STARVED_TRIES, STARVED_WAIT, URGENT,
-};
+use super::limits::{SEQ_REQUEST_HOPS, SEQ_REQUEST_REPEAT, STALE_REPEAT, STARVED_TRIES, STARVED_WAIT, URGENT};
 use super::{Error, Routing, Timer, To};
 use crate::crypto::PeerId;
 use crate::time::Instant;
@@ -44,12 +42,12 @@ impl Routing {
         Ok(())
     }
 
-    /// A request for a sequence of ours: the newest one may do, else the next; sooner than every 2 s never.
+    /// A request for a sequence of ours: the newest one may do, else the next; 2 s after the last, and less and less often while requests go on.
     fn answer_seq_request(&mut self, now: Instant, request: &SeqRequest) {
         if self.origin.sequence() > request.newer_than {
             self.tell_own(now, URGENT);
         } else if self.origin.sequence() == request.newer_than && self.timers.at(&Timer::Bump).is_none() {
-            let earliest = self.origin.changed_at.map_or(now, |changed| changed + BUMP_MIN);
+            let earliest = self.origin.changed_at.map_or(now, |changed| changed + self.origin.wait);
             if earliest > now {
                 self.timers.set(Timer::Bump, earliest);
             } else {
@@ -61,7 +59,7 @@ impl Routing {
     /// A request for another's sequence.
     fn pass_seq_request(&mut self, now: Instant, from: &PeerId, request: SeqRequest) {
         let Some(entry) = self.table.entries.get_mut(&request.dest) else { return };
-        let needed = entry.needed.map_or(request.newer_than, |needed| needed.max(request.newer_than));
+        let needed = entry.needed.map_or(request.newer_than, |needed| needed.min(request.newer_than));
         if request.newer_than.epoch > entry.proof.epoch {
             return;
         }
@@ -72,7 +70,7 @@ impl Routing {
             self.settle(now, &request.dest, Cause::Unreachable);
             return;
         }
-        let repeated = |(sequence, at): (_, Instant)| sequence >= request.newer_than && now - at < SEQ_REQUEST_REPEAT;
+        let repeated = |(sequence, at): (_, Instant)| sequence == request.newer_than && now - at < SEQ_REQUEST_REPEAT;
         let Some(hops_left) = request.hops_left.checked_sub(1) else { return };
         if entry.passed.is_some_and(repeated) {
             return;

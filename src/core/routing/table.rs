@@ -69,9 +69,8 @@ impl Table {
             *held.entry(best.via).or_default() += 1;
         }
         let entitled = held.get(via).is_none_or(|count| *count < share) || is_link(&rank.2);
-        let may_lose = |owner: &PeerId| {
-            held.get(owner).is_some_and(|count| *count > share) || !entitled && owner == via
-        };
+        let may_lose =
+            |owner: &PeerId| held.get(owner).is_some_and(|count| *count > share) || !entitled && owner == via;
         let ranks = self.entries.iter().filter(|(dest, _)| !is_link(dest)).filter_map(|(dest, entry)| {
             let best = entry.best().filter(|best| may_lose(&best.via))?;
             Some((best.metric(), entry.order, *dest))

@@ -10,14 +10,13 @@ use crate::routing::chain::{Chain, unroll};
 use crate::routing::import::next_hop_tag;
 use crate::routing::{Error, Limits, Routing};
 use crate::wire::kind;
-use crate::wire::routing::{
-    Advert, Element, Item, Marks, OriginProof, ProbeFound, RoutedAnswer, Subject,
-};
+use crate::wire::routing::{Advert, Element, Item, Marks, OriginProof, ProbeFound, RoutedAnswer, Subject};
 
 /// A destination that an attacker made up, with a proper key.
 struct Invented {
     id: PeerId,
     proof: OriginProof,
+    /// For sequence 0 and metric 1: only the destination itself may say 0.
     element: Element,
 }
 
@@ -29,7 +28,8 @@ fn invent(at: usize) -> Invented {
     let signature = keys.sign(Purpose::RouteOrigin, &[&OriginProof::signed_fields(1, &anchor, 0)]);
     let key = keys.public().to_bytes().try_into().unwrap();
     let proof = OriginProof { key, epoch: 1, anchor, flags: 0, signature: signature.try_into().unwrap() };
-    Invented { id, proof, element: elements[0] }
+    let element = Chain::new(&id, 1).advance(&elements[0], 1);
+    Invented { id, proof, element }
 }
 
 /// An advert of one's own making, properly signed by the advertiser.
@@ -59,8 +59,10 @@ fn a_liar_that_claims_metric_zero_is_refused_by_the_chain() {
     let liar = net.id(3);
     let proof = (**net.nodes[2].origin.proof()).clone();
     let heard = net.nodes[3].table.entries[&dest].best().unwrap().element;
-    for (number, chain) in [(LATE, heard), (LATE + 1, [0; 16])] {
-        let metric = if chain == heard { 1 } else { 0 };
+    // What it heard from the destination was metric 0: repeated as 0, which only the destination may; invented nearer ones.
+    for (number, metric, chain) in
+        [(LATE, 0, heard), (LATE + 1, 0, [0; 16]), (LATE + 2, 1, [0; 16]), (LATE + 3, 1, heard)]
+    {
         let lie = advert(&net.keys[3], number, &[item(&liar, number, &proof, metric, chain)]);
         assert_eq!(net.inject(3, 0, kind::ADVERT, &lie), Ok(()));
         assert_eq!(net.nodes[0].next_hops(&dest), before);
@@ -74,12 +76,12 @@ fn adverts_are_refused_when_repeated_or_signed_by_another() {
     net.run_secs(10);
     let made_up = invent(0);
     let from = net.id(1);
-    let body = advert(&net.keys[1], LATE, &[item(&from, LATE, &made_up.proof, 0, made_up.element)]);
+    let body = advert(&net.keys[1], LATE, &[item(&from, LATE, &made_up.proof, 1, made_up.element)]);
     assert_eq!(net.inject(1, 0, kind::ADVERT, &body), Ok(()));
     assert!(net.nodes[0].reaches(&made_up.id));
     assert_eq!(net.inject(1, 0, kind::ADVERT, &body), Err(Error::Repeated));
     let other = invent(1);
-    let forged = advert(&net.keys[2], LATE + 1, &[item(&from, LATE + 1, &other.proof, 0, other.element)]);
+    let forged = advert(&net.keys[2], LATE + 1, &[item(&from, LATE + 1, &other.proof, 1, other.element)]);
     assert_eq!(net.inject(1, 0, kind::ADVERT, &forged), Err(Error::BadSignature));
     let stranger = net.id(2);
     let now = net.now;
@@ -102,7 +104,7 @@ fn a_flood_of_invented_destinations_fills_only_its_neighbours_share() {
     for at in 0..60 {
         let made_up = invent(at);
         let number = LATE + at as u64;
-        let body = advert(&net.keys[1], number, &[item(&flooder, number, &made_up.proof, 0, made_up.element)]);
+        let body = advert(&net.keys[1], number, &[item(&flooder, number, &made_up.proof, 1, made_up.element)]);
         assert_eq!(net.inject(1, 0, kind::ADVERT, &body), Ok(()));
         assert!(net.nodes[0].contacts().count() <= 12);
     }
@@ -122,7 +124,7 @@ fn a_newcomer_gets_its_share_of_a_full_table() {
     for at in 0..20 {
         let made_up = invent(at);
         let number = LATE + at as u64;
-        let body = advert(&net.keys[1], number, &[item(&first, number, &made_up.proof, 0, made_up.element)]);
+        let body = advert(&net.keys[1], number, &[item(&first, number, &made_up.proof, 1, made_up.element)]);
         net.inject(1, 0, kind::ADVERT, &body).unwrap();
     }
     // The flooder's machine goes on where the attack stopped.
@@ -141,7 +143,7 @@ fn answers_that_nobody_asked_for_are_dropped_and_counted() {
     let mut net = Net::line(3);
     net.run_secs(10);
     let made_up = invent(3);
-    let found = ProbeFound { nonce: [1; 8], proof: made_up.proof, seq: 0, metric: 0, chain: made_up.element };
+    let found = ProbeFound { nonce: [1; 8], proof: made_up.proof, seq: 0, metric: 1, chain: made_up.element };
     assert_eq!(net.inject(1, 0, kind::PROBE_FOUND, &found.encode()), Ok(()));
     assert!(!net.nodes[0].reaches(&made_up.id));
     let answer = RoutedAnswer { token: [1; 8], payload: Bytes::from("x") };
@@ -181,6 +183,23 @@ fn requests_are_budgeted_per_neighbour() {
         net.inject(1, 0, kind::REFILL, &[0]).unwrap();
     }
     assert_eq!(net.nodes[0].counters().requests_over_budget, 2 * 2000 - 50 - 4 + 1);
+}
+
+#[test]
+fn whoever_keeps_asking_for_newer_sequences_gets_them_ever_more_slowly() {
+    let mut net = Net::line(2);
+    net.check_loops = false;
+    net.run_secs(10);
+    let dest = net.id(0);
+    let mut changes = 0;
+    for _ in 0..600 {
+        let newer_than = net.nodes[0].origin.sequence();
+        let request = crate::wire::routing::SeqRequest { dest, newer_than, hops_left: 9 };
+        net.inject(1, 0, kind::SEQREQ, &request.encode()).unwrap();
+        net.run_secs(1);
+        changes += usize::from(net.nodes[0].origin.sequence() > newer_than);
+    }
+    assert!((10..=16).contains(&changes), "{changes} changes in ten minutes");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::crypto::{PeerId, Scheme, SigningKey};
 use crate::rng::Rng;
-use crate::routing::{EpochState, Event, LinkCost, Limits, Routing, To};
+use crate::routing::{EpochState, Event, Limits, LinkCost, Routing, To};
 use crate::time::{Instant, Now};
 
 /// One way of a message: when, and a counter that keeps order.
@@ -102,9 +102,7 @@ impl Net {
     /// Cuts a link; what is under way on it is lost.
     pub(super) fn cut(&mut self, a: usize, b: usize) {
         self.links.remove(&(a.min(b), a.max(b))).expect("a link to cut");
-        self.queue.retain(|_, flight| {
-            (flight.from.min(flight.to), flight.from.max(flight.to)) != (a.min(b), a.max(b))
-        });
+        self.queue.retain(|_, flight| (flight.from.min(flight.to), flight.from.max(flight.to)) != (a.min(b), a.max(b)));
         for (a, b) in [(a, b), (b, a)] {
             let peer = self.id(b);
             self.nodes[a].handle_link_down(self.now, peer);
@@ -115,7 +113,15 @@ impl Net {
 
     /// Restarts a node: its links go, its tables are empty.
     pub(super) fn restart(&mut self, at: usize, last: EpochState) -> Vec<usize> {
-        let ends = |(a, b): &(usize, usize)| if *a == at { Some(*b) } else if *b == at { Some(*a) } else { None };
+        let ends = |(a, b): &(usize, usize)| {
+            if *a == at {
+                Some(*b)
+            } else if *b == at {
+                Some(*a)
+            } else {
+                None
+            }
+        };
         let peers: Vec<usize> = self.links.keys().filter_map(ends).collect();
         peers.iter().for_each(|peer| self.cut(at, *peer));
         let rng = seeded(at, "again");
@@ -124,7 +130,13 @@ impl Net {
     }
 
     /// Hands a message to a node as if a neighbour had sent it.
-    pub(super) fn inject(&mut self, from: usize, to: usize, kind: u8, body: &[u8]) -> Result<(), crate::routing::Error> {
+    pub(super) fn inject(
+        &mut self,
+        from: usize,
+        to: usize,
+        kind: u8,
+        body: &[u8],
+    ) -> Result<(), crate::routing::Error> {
         let from = self.id(from);
         let result = self.nodes[to].handle_message(self.now, from, kind, body);
         self.drain(to);
@@ -169,7 +181,9 @@ impl Net {
             if message == Some(next) {
                 let (_, flight) = self.queue.pop_first().expect("a message");
                 let from = self.id(flight.from);
-                self.nodes[flight.to].handle_message(self.now, from, flight.kind, &flight.body).expect("an honest message");
+                self.nodes[flight.to]
+                    .handle_message(self.now, from, flight.kind, &flight.body)
+                    .expect("an honest message");
                 self.drain(flight.to);
             } else if let Some((_, at)) = timer {
                 self.nodes[at].handle_timeout(self.now);
