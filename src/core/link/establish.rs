@@ -38,25 +38,25 @@ struct Origin {
 impl Links {
     /// The transport connected to an address that we dialed.
     pub fn handle_dial(&mut self, now: Now, conn: ConnId, pin: Pin) {
-        let (initiator, frame) = Initiator::start(&self.terms, pin, &mut self.rng);
-        self.conns.insert(conn, Conn::Dialing { initiator, pin, since: now.instant });
-        if self.dialed() > self.max_outbound {
-            return self.end(conn, Error::TooManyLinks, End::Silently);
+        if self.dialed() >= self.max_outbound {
+            return self.fail(conn, Error::TooManyLinks, End::Silently);
         }
         if let Some(peer) = pin.peer().filter(|peer| self.has_live_link(peer)) {
-            return self.end(conn, Error::AlreadyLinked(peer), End::Silently);
+            self.probe(now, &peer);
+            return self.fail(conn, Error::AlreadyLinked(peer), End::Silently);
         }
+        let (initiator, frame) = Initiator::start(&self.terms, pin, &mut self.rng);
+        self.conns.insert(conn, Conn::Dialing { initiator, pin, since: now.instant });
         self.timers.set(Timer::Handshake(conn), now.instant + HANDSHAKE_TIME_MAX);
         self.transmits.push_back(Transmit::Handshake { conn, frame });
     }
 
     /// The transport accepted a connection from `source` (behind a trusted proxy: whom that names).
     pub fn handle_accept(&mut self, now: Now, conn: ConnId, source: IpAddr) {
-        let admitted = self.make_half_open_room(source);
-        self.conns.insert(conn, Conn::Accepted { source, since: now.instant });
-        if !admitted {
-            return self.end(conn, Error::HalfOpenFull, End::Silently);
+        if !self.make_half_open_room(source) {
+            return self.fail(conn, Error::HalfOpenFull, End::Silently);
         }
+        self.conns.insert(conn, Conn::Accepted { source, since: now.instant });
         self.timers.set(Timer::Handshake(conn), now.instant + HANDSHAKE_TIME_MAX);
     }
 

@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn unknown_flags_are_garbage() {
-        let (mut sealer, mut opener) = pair(Aead::ChaCha20Poly1305, Padding::None);
+        let (sealer, mut opener) = pair(Aead::ChaCha20Poly1305, Padding::None);
         let nonce = sealer.direction.nonce();
         let mut frame = BytesMut::from(&[2u8, 9, 9][..]);
         let tag = sealer.direction.key.seal_in_place(nonce, &[], &mut frame);

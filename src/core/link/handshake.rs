@@ -271,7 +271,8 @@ impl Responder {
         let code = choice.group.code();
         let share = offer.groups.iter().find(|(group, _)| *group == code).map_or(&[][..], |(_, share)| share);
         let (answer, shared) = agree_respond(choice.group, share, rng)?;
-        let second = Second { version: VERSION, group: code, aead: choice.aead.code(), answer, nonce: rng.public_array() };
+        let second =
+            Second { version: VERSION, group: code, aead: choice.aead.code(), answer, nonce: rng.public_array() };
         let mut second = second.encode();
         let keyed = Keyed::new(terms, choice, &shared, first, &second);
         let sealed = terms.prove(Purpose::LinkResponder, &keyed.transcript, &[], &keyed.responder_key);
@@ -308,7 +309,6 @@ fn choose(terms: &Terms, offer: &First) -> Result<Choice, Error> {
     let aead = terms.aeads.iter().copied().find(|aead| offer.aeads.contains(&aead.code()));
     Ok(Choice { version: VERSION, group, aead: aead.ok_or(Error::NothingInCommon("AEAD"))? })
 }
-
 
 #[cfg(test)]
 mod tests;

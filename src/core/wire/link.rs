@@ -78,7 +78,7 @@ impl First {
     /// # Errors
     /// Not the length or kind of a first message.
     pub fn split_mac(bytes: &[u8]) -> Result<(&[u8], &[u8; MAC_LEN]), Error> {
-        if bytes.len() > HANDSHAKE_LEN_MAX || bytes.len() % PAD_LEN != 0 {
+        if bytes.len() > HANDSHAKE_LEN_MAX || !bytes.len().is_multiple_of(PAD_LEN) {
             return Err(Error::Invalid("length of a first message"));
         }
         let (body, mac) = bytes.split_last_chunk::<MAC_LEN>().ok_or(Error::Truncated)?;

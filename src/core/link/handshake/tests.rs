@@ -32,8 +32,11 @@ fn rng(seed: u8) -> Rng {
     Rng::from_seed([seed; 32])
 }
 
+/// What a responder makes of message 1.
+type Answer = Result<(Responder, Vec<u8>), Error>;
+
 /// A handshake up to message 2, always the same for the same terms.
-fn two(i: &Terms, r: &Terms, pin: Pin) -> (Initiator, Vec<u8>, Result<(Responder, Vec<u8>), Error>) {
+fn two(i: &Terms, r: &Terms, pin: Pin) -> (Initiator, Vec<u8>, Answer) {
     let (initiator, first) = Initiator::start(i, pin, &mut rng(1));
     let answer = check_first(r, &first).and_then(|()| Responder::respond(r, &first, &mut rng(2)));
     (initiator, first, answer)
@@ -70,9 +73,7 @@ fn both_sides_know_each_other_and_can_talk() {
 
 #[test]
 fn the_best_in_common_is_chosen_whatever_the_order_of_preference() {
-    let with = |seed, groups: &[Group], aes| {
-        terms(seed, |config| (config.groups, config.aes) = (groups.to_vec(), aes))
-    };
+    let with = |seed, groups: &[Group], aes| terms(seed, |config| (config.groups, config.aes) = (groups.to_vec(), aes));
     let reversed = &[Group::X25519, Group::X25519MlKem768];
     for (ours, theirs, want) in [
         (BOTH, BOTH, Group::X25519MlKem768),

@@ -112,7 +112,8 @@ impl Net {
         let from = source(u8::try_from(a).unwrap());
         self.nodes[b].links.handle_accept(self.now, theirs, from);
         self.nodes[a].links.handle_dial(self.now, ours, pin);
-        (self.pump(a), self.pump(b));
+        self.pump(a);
+        self.pump(b);
         (ours, theirs)
     }
 

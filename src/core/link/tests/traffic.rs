@@ -86,7 +86,9 @@ fn control_that_piles_up_costs_the_link_and_nothing_else() {
     net.run();
     assert_eq!(net.only(0).unwrap().peer, net.id(2));
     assert_eq!(net.nodes[0].links.counters().control_overflows, 1);
-    assert!(net.nodes[0].events.iter().any(|event| matches!(event, Event::Down { reason: Error::ControlOverflow, .. })));
+    assert!(
+        net.nodes[0].events.iter().any(|event| matches!(event, Event::Down { reason: Error::ControlOverflow, .. }))
+    );
 }
 
 #[test]
@@ -212,7 +214,8 @@ fn the_round_trip_time_shows_in_the_cost() {
         next = next.min(net.nodes[1].links.poll_timeout().unwrap());
         net.now = net.now.after(next - net.now.instant);
         net.nodes.iter_mut().for_each(|node| node.links.handle_timeout(net.now));
-        (net.pump(0), net.pump(1));
+        net.pump(0);
+        net.pump(1);
         while !net.wires.values().all(VecDeque::is_empty) {
             net.now = net.now.after(Duration::from_millis(60));
             net.step();
