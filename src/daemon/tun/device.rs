@@ -17,8 +17,6 @@ use super::stack::Transmit;
 
 /// Packets that the kernel may queue for us: 128 MiB at the largest, in practice bounded by the flows' windows.
 const QUEUE_LEN: u32 = 2_000;
-/// Prefix length of the link's IPv6 network: the first /64 of our prefix.
-const LINK_V6_LEN: u8 = 64;
 
 thread_local! {
     /// Where a packet is put together before it is written: one per thread, so that flows need none of their own.
@@ -38,17 +36,16 @@ pub struct Opened {
     pub device: Device,
     /// Its MTU, bytes.
     pub mtu: u16,
-    /// Whether it has its IPv6 address; not on a host where IPv6 is switched off.
-    pub ipv6: bool,
 }
 
 impl Device {
-    /// Opens the device `name`, gives it its addresses and brings it up. Needs a tokio runtime.
+    /// Opens the device `name`, gives it its IPv4 address and brings it up; IPv6 follows by
+    /// [`super::routes::Routes::add_link_v6`]. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`TunError::NotPermitted`] without the capability or the device node; [`TunError::Device`] otherwise.
     pub fn open(name: &str, mtu: u16, addresses: &Addresses) -> Result<Opened, TunError> {
-        let (v4, v6) = addresses.ours();
+        let (v4, _) = addresses.ours();
         let device = DeviceBuilder::new()
             .name(name)
             .ipv4(v4, addresses.ipv4.len, None)
@@ -66,12 +63,7 @@ impl Device {
             }
             Err(error) => return Err(TunError::from_device(error)),
         };
-        let ipv6 = device.add_address_v6(v6, LINK_V6_LEN);
-        if let Err(error) = &ipv6 {
-            tracing::warn!(%error, "this host has no IPv6: names get IPv4 addresses only");
-        }
-        let device = Self { device: Arc::new(device), failed: Arc::default() };
-        Ok(Opened { device, mtu, ipv6: ipv6.is_ok() })
+        Ok(Opened { device: Self { device: Arc::new(device), failed: Arc::default() }, mtu })
     }
 
     /// The next packet. Cancel-safe.

@@ -262,7 +262,8 @@ pub async fn start(
     routes.block(&addresses).await?;
     let book = AddressBook::open(&folder, &plan)?;
     let opened = Device::open(&config.name, config.mtu, &addresses)?;
-    let responder = Arc::new(Responder::new(node.clone(), book.clone(), &config.identity, &dns, opened.ipv6));
+    let ipv6 = routes.add_link_v6(&config.name, &addresses).await;
+    let responder = Arc::new(Responder::new(node.clone(), book.clone(), &config.identity, &dns, ipv6));
     let dns = DnsHandle::listen(&dns, &responder, shutdown.clone()).map_err(|(address, error)| TunError::DnsListen(address, error))?;
     let shared = Arc::new(Shared {
         node,
@@ -279,7 +280,7 @@ pub async fn start(
         stopping: shutdown,
     });
     let task = tokio::spawn(run(Arc::clone(&shared), routes));
-    Ok(TunHandle { shared, name: config.name, ipv6: opened.ipv6, dns, task })
+    Ok(TunHandle { shared, name: config.name, ipv6, dns, task })
 }
 
 /// Undoes what a daemon that was killed left behind: the `unreachable` routes of its plan.
@@ -389,3 +390,6 @@ fn handle_packet(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, fragments: &mut 
         shared.build(|out| packet::unreachable(out, &packet::Quote::of(&packet), packet::Unreachable::Host));
     }
 }
+
+#[cfg(test)]
+mod tests;

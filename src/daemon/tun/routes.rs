@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
@@ -18,6 +18,8 @@ use super::plan::{Addresses, Prefix, PrefixV4};
 
 /// The metric of the `unreachable` routes: behind everything else.
 const METRIC: u32 = u32::MAX;
+/// Prefix length of the link's IPv6 network: the first /64 of our prefix.
+const LINK_V6_LEN: u8 = 64;
 
 /// A netlink socket and the task that reads it.
 pub struct Routes {
@@ -87,6 +89,19 @@ impl Routes {
                 tracing::debug!(%error, "an unreachable route was not there to remove");
             }
         }
+    }
+
+    /// Gives the device `name` our IPv6 address, usable at once: without duplicate address
+    /// detection, during which a program could not connect. False where IPv6 is switched off.
+    pub async fn add_link_v6(&self, name: &str, addresses: &Addresses) -> bool {
+        let Ok(Some(index)) = self.index(name).await else { return false };
+        let mut request = self.handle.address().add(index, addresses.ours().1.into(), LINK_V6_LEN).replace();
+        request.message_mut().header.flags = AddressHeaderFlags::Nodad;
+        let added = request.execute().await;
+        if let Err(error) = &added {
+            tracing::warn!(%error, "this host has no IPv6: names get IPv4 addresses only");
+        }
+        added.is_ok()
     }
 
     /// The index of a device, if it exists.
