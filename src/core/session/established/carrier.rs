@@ -33,9 +33,9 @@ pub struct Carrier {
     pub cubic: Cubic,
     /// Pace.
     pub pacer: Pacer,
-    /// Packets that may leave whatever the window says.
+    /// Packets that may leave whatever the window says, after a probe timeout.
     pub probes: u8,
-    /// Whether a PING must leave.
+    /// Whether a PING must leave; so it does after every probe timeout.
     pub ping: bool,
     /// Whether it stopped answering.
     pub dead: bool,
@@ -113,7 +113,7 @@ impl Carrier {
         if self.dead || self.recovery.pto_at(&self.rtt).is_none_or(|at| at > now) {
             return false;
         }
-        if self.probes > 0 {
+        if self.ping {
             // The way out is blocked at home: that is not the carrier's fault.
             self.recovery.postpone_pto(now);
             return false;
