@@ -132,10 +132,10 @@ impl Contacts {
     pub fn closest(&self, key: &DhtKey, count: usize) -> Vec<Contact> {
         let mut all: Vec<(Distance, &Contact)> = self.live().map(|c| (distance(&c.id, key), c)).collect();
         if count < all.len() {
-            all.select_nth_unstable_by(count, |a, b| a.0.cmp(&b.0));
+            all.select_nth_unstable_by_key(count, |(far, _)| *far);
             all.truncate(count);
         }
-        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        all.sort_unstable_by_key(|(far, _)| *far);
         all.into_iter().map(|(_, c)| *c).collect()
     }
 

@@ -19,8 +19,8 @@ const PARTS: u64 = 1 << 20;
 pub(super) enum Request {
     /// The blocks of a kind under a key.
     Get(Kind, DhtKey),
-    /// To store a block.
-    Put(Block, UnixTime),
+    /// To store a block, until then.
+    Put(Box<Block>, UnixTime),
 }
 
 impl Request {
@@ -36,7 +36,7 @@ impl Request {
     pub fn message(self, route: Route) -> Message {
         match self {
             Self::Get(kind, key) => Message::Get { route, kind, key },
-            Self::Put(block, lease) => Message::Put { route, lease, block },
+            Self::Put(block, lease) => Message::Put { route, lease, block: *block },
         }
     }
 }

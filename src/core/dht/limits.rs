@@ -46,10 +46,16 @@ pub const PENDING_PER_NEIGHBOUR: usize = 512;
 pub const OWN_LEN: usize = 1024;
 /// Queries known as repeats; the oldest is forgotten.
 pub const REPEATS_LEN: usize = 16_384;
-/// Distinct blocks passed on per query; beyond, only a block with more work than the weakest passes.
-pub const PASSED_LEN: usize = 32;
-/// Blocks taken per next hop and query: bounds the signatures that an answer can make us check.
-pub const BLOCKS_PER_LEG: u32 = 64;
+/// Blocks passed on per query of another: with the last word they fit the 16 answers of a routed datagram.
+pub const PASSED_LEN: usize = 15;
+/// The last of those are for blocks with more work than the weakest before them.
+pub const PASSED_FOR_WORK: usize = 4;
+/// Blocks taken per own query: nobody counts the answers.
+pub const PASSED_OWN: usize = 64;
+/// Blocks taken per next hop and query of another: as many as a key has signers. Bounds the signatures that an answer makes
+/// us check, and leaves room for the other hops.
+pub const BLOCKS_PER_LEG: usize = 8;
+
 /// Messages waiting to be pulled; further ones are dropped (counted).
 pub const TRANSMIT_LEN: usize = 8192;
 

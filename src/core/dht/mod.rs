@@ -116,6 +116,7 @@ pub enum Outcome {
 }
 
 /// What the layer above should know.
+#[expect(clippy::large_enum_variant, reason = "blocks are what events are for")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A valid block was found. More may follow, with lower or higher sequences.

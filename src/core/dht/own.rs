@@ -128,7 +128,7 @@ impl<S: Store> Dht<S> {
         if self.owns.len() >= OWN_LEN {
             return self.tell(notify, Outcome::TimedOut);
         }
-        let id = self.enter(now, Own::new(notify, Request::Put(block, lease), now.instant));
+        let id = self.enter(now, Own::new(notify, Request::Put(Box::new(block), lease), now.instant));
         let stored = kept.is_ok() && self.among_closest(&key, REPLICATION);
         if let Some(own) = self.owns.get_mut(&id) {
             own.replicas = u32::from(stored);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Via;
-use super::limits::{BLOCKS_PER_LEG, PASSED_LEN, REPEAT_LIFE, REPEATS_LEN};
+use super::limits::{BLOCKS_PER_LEG, PASSED_FOR_WORK, PASSED_LEN, PASSED_OWN, REPEAT_LIFE, REPEATS_LEN};
 use crate::crypto::{DhtKey, PeerId};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -38,11 +38,11 @@ pub(super) struct Leg {
     /// Its last word; `More` until then.
     pub progress: Progress,
     /// Blocks that it sent.
-    blocks: u32,
+    blocks: usize,
 }
 
 /// A block that was passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 struct Passed {
     work_bits: u32,
     digest: [u8; 32],
@@ -77,6 +77,15 @@ impl Pending {
         self.legs.get_mut(&token)
     }
 
+    /// Counts a block of a leg; `false` when it sent too many. Of our own next hops we take all that one may send.
+    pub fn take_block(&mut self, token: u64) -> bool {
+        let most = if matches!(self.upstream, Upstream::Own { .. }) { PASSED_LEN } else { BLOCKS_PER_LEG };
+        self.legs.get_mut(&token).is_some_and(|leg| {
+            leg.blocks += 1;
+            leg.blocks <= most
+        })
+    }
+
     /// Whether every leg has had its last word.
     pub fn finished(&self) -> bool {
         self.legs.values().all(|leg| leg.progress != Progress::More)
@@ -88,32 +97,23 @@ impl Pending {
         if complete { Progress::Complete } else { Progress::Partial }
     }
 
-    /// Whether a block is passed on: new, and among the first, or with more work than the weakest of them.
+    /// Whether a block is passed on; if so it counts.
     pub fn pass(&mut self, digest: [u8; 32], work_bits: u32) -> bool {
-        if !self.passes(&digest, work_bits) {
-            return false;
+        let passes = self.passes(&digest, work_bits);
+        if passes {
+            self.passed.push(Passed { work_bits, digest });
         }
-        if self.passed.len() >= PASSED_LEN {
-            let weakest = self.passed.iter().enumerate().min_by_key(|(_, passed)| **passed).map(|(at, _)| at);
-            weakest.map(|at| self.passed.swap_remove(at));
-        }
-        self.passed.push(Passed { work_bits, digest });
-        true
+        passes
     }
 
-    /// As [`Self::pass`], without passing it: asked before the signature is checked.
+    /// Whether a block would be passed on: it is new, and there is room; the last places are for blocks with more
+    /// work than the weakest before. Asked before the signature is checked.
     pub fn passes(&self, digest: &[u8; 32], work_bits: u32) -> bool {
         let known = self.passed.iter().any(|passed| passed.digest == *digest);
+        let most = if matches!(self.upstream, Upstream::Own { .. }) { PASSED_OWN } else { PASSED_LEN };
         let weakest = self.passed.iter().map(|passed| passed.work_bits).min().unwrap_or(0);
-        !known && (self.passed.len() < PASSED_LEN || work_bits > weakest)
-    }
-}
-
-impl Leg {
-    /// Counts a block; `false` when it sent too many.
-    pub fn take_block(&mut self) -> bool {
-        self.blocks += 1;
-        self.blocks <= BLOCKS_PER_LEG
+        let free = self.passed.len() < most - PASSED_FOR_WORK;
+        !known && (free || self.passed.len() < most && work_bits > weakest)
     }
 }
 
@@ -253,13 +253,14 @@ mod tests {
 
     #[test]
     fn a_flood_of_blocks_does_not_keep_out_one_with_more_work() {
-        let upstream = Upstream::Own { own: 0, group: 0 };
+        let upstream = Upstream::Hop { via: Via::Link(PeerId([1; 32])), token: 1 };
         let mut pending = Pending::new(upstream, None, 0, Instant::ZERO);
         let passed = (0..1000u32).filter(|n| pending.pass(crate::crypto::hash(&n.to_le_bytes()), 0)).count();
-        assert_eq!(passed, PASSED_LEN);
+        assert_eq!(passed, PASSED_LEN - PASSED_FOR_WORK);
         assert!(pending.pass([9; 32], 1));
         assert!(!pending.pass([9; 32], 1));
-        assert_eq!(pending.passed.len(), PASSED_LEN);
+        let passed = (1000..2000u32).filter(|n| pending.pass(crate::crypto::hash(&n.to_le_bytes()), 1)).count();
+        assert_eq!(passed, PASSED_FOR_WORK - 1);
     }
 
     #[test]

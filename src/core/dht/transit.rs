@@ -74,7 +74,7 @@ impl<S: Store> Dht<S> {
             stored = u8::from(self.store.put(now.unix, entry).is_ok());
             self.arm_expiry(now);
         }
-        if let Err(progress) = self.forward(now, via, route, &Request::Put(block, lease), stored) {
+        if let Err(progress) = self.forward(now, via, route, &Request::Put(Box::new(block), lease), stored) {
             self.answer(via, route.token, progress, stored, None);
         }
     }
@@ -135,7 +135,8 @@ impl<S: Store> Dht<S> {
         };
         let Some(pending) = self.pending.get_mut(id) else { return };
         let Some(leg) = pending.leg(reply.token) else { return };
-        let (peer, taken) = (leg.peer, reply.block.is_none() || leg.take_block());
+        let peer = leg.peer;
+        let taken = reply.block.is_some() && pending.take_block(reply.token);
         self.reports.insert(peer, reply.size);
         if let Some(block) = reply.block.filter(|_| taken) {
             self.handle_block(now, id, block);

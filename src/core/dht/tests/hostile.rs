@@ -89,7 +89,7 @@ fn forged_and_expired_blocks_are_not_stored_and_a_seen_put_is_not_stored_twice()
 fn one_packet_becomes_a_bounded_number_and_its_repeats_one_answer_each() {
     let mut net = Net::mesh(200, 6);
     let length = u64::from(net.nodes[0].length());
-    for (query, key) in (0..20).map(|n| (n, DhtKey(crate::crypto::hash_xof64(&[n as u8])))) {
+    for (query, key) in (0..20u64).map(|n| (n, DhtKey(crate::crypto::hash_xof64(&n.to_le_bytes())))) {
         let (before, via) = (net.sent, Via::Link(net.peer(1)));
         net.deliver(0, via, &get_message(query, key));
         net.run(Duration::from_secs(5));
@@ -109,7 +109,7 @@ fn honest_queries_cost_at_most_four_r_l_messages() {
     let most = 4 * 8 * u64::from(net.nodes[0].length());
     for n in 0..20u64 {
         let before = net.sent;
-        net.get(n as usize * 9, n, DhtKey(crate::crypto::hash_xof64(&n.to_le_bytes())), Kind::Name);
+        net.get(usize::try_from(n).unwrap() * 9, n, DhtKey(crate::crypto::hash_xof64(&n.to_le_bytes())), Kind::Name);
         net.run(Duration::from_secs(5));
         assert_eq!(net.outcome(n).unwrap().1, Outcome::Absent);
         assert!(net.sent - before <= most, "{} messages", net.sent - before);
@@ -187,6 +187,31 @@ fn junk_under_a_key_does_not_crowd_out_an_owner_who_works_for_its_place() {
 }
 
 #[test]
+fn a_hop_that_answers_with_junk_leaves_room_for_the_other_hops() {
+    let (mut net, now) = (Net::new(4, 14), Now::ZERO);
+    let key = name_block(1, 1, 1).key;
+    for at in 1..4 {
+        let peer = net.peer(at);
+        net.nodes[0].contact_up(now, peer);
+    }
+    net.deliver(0, Via::Link(net.peer(3)), &get_message(1, key));
+    net.run(Duration::from_millis(1));
+    let tokens: Vec<u64> = net.queued_tokens();
+    assert!(tokens.len() >= 2);
+    for junk in 0..100 {
+        net.deliver(0, Via::Link(net.peer(1)), &reply(tokens[0], Progress::More, Some(name_block(100 + junk, 1, 1))));
+    }
+    let before = net.bytes;
+    net.deliver(0, Via::Link(net.peer(2)), &reply(tokens[1], Progress::More, Some(name_block(1, 1, 1))));
+    assert!(net.bytes > before, "the honest block went on");
+    let junk = net.sent;
+    for more in 0..100 {
+        net.deliver(0, Via::Link(net.peer(2)), &reply(tokens[1], Progress::More, Some(name_block(more, 1, 2))));
+    }
+    assert!(net.sent - junk < 16, "a routed datagram has 16 answers, the last word among them");
+}
+
+#[test]
 fn silent_and_denying_contacts_neither_hide_a_block_nor_hold_an_answer_up() {
     let mut net = Net::mesh(10, 11);
     let block = name_block(1, 1, 1);
@@ -197,7 +222,7 @@ fn silent_and_denying_contacts_neither_hide_a_block_nor_hold_an_answer_up() {
     for at in (0..10).filter(|at| !near.contains(at)) {
         let (begun, query) = (net.now.instant, 10 + 2 * at as u64);
         net.get(at, query, block.key, Kind::Name);
-        net.get(at, query + 1, DhtKey([at as u8; 64]), Kind::Name);
+        net.get(at, query + 1, DhtKey([at.to_le_bytes()[0]; 64]), Kind::Name);
         net.run(Duration::from_secs(5));
         assert_eq!(net.found(query).len(), 1);
         let (when, outcome) = net.outcome(query + 1).unwrap();

@@ -162,6 +162,15 @@ impl Net {
         self.drain(at);
     }
 
+    /// The tokens of the queries on their way.
+    pub fn queued_tokens(&self) -> Vec<u64> {
+        let tokens = self.flights.values().filter_map(|flight| match Message::decode(&flight.body) {
+            Ok(Message::Get { route, .. } | Message::Put { route, .. }) => Some(route.token),
+            Ok(Message::Reply(_)) | Err(_) => None,
+        });
+        tokens.collect()
+    }
+
     /// How a query ended, and when.
     pub fn outcome(&self, query: u64) -> Option<(Instant, Outcome)> {
         self.events.iter().find_map(|(_, at, event)| match event {
