@@ -12,6 +12,12 @@ pub enum Context {
     PathTag,
     /// The offset of a path's hop count, which only its two ends know.
     PathOffset,
+    /// The DHT key of a label in a zone.
+    NameKey,
+    /// The key that seals what a zone says about a label.
+    NameEncryption,
+    /// The pseudonymous signer of one label, from the zone's secret.
+    NameSigner,
     /// A private network's 32-byte key from a shorter text.
     NetworkKey,
     /// A peer's place in the DHT.
@@ -85,6 +91,9 @@ impl Context {
             Self::ServiceId => "tarnet service-id v1",
             Self::PathTag => "tarnet path tag v1",
             Self::PathOffset => "tarnet path offset v1",
+            Self::NameKey => "tarnet tns dht-key v1",
+            Self::NameEncryption => "tarnet tns enc-key v1",
+            Self::NameSigner => "tarnet tns signer v1",
             Self::NetworkKey => "tarnet link network-key v1",
             Self::DhtId => "tarnet dht id v1",
             Self::BlockSlot => "tarnet block slot v1",

@@ -44,6 +44,8 @@ pub enum Purpose {
     RouteOrigin,
     /// A neighbour's batch of routes.
     RouteAdvert,
+    /// What a zone says about a label.
+    NameRecords,
 }
 
 impl Purpose {
@@ -59,6 +61,7 @@ impl Purpose {
             Self::SessionIdentity => "tarnet sign session-identity v1",
             Self::RouteOrigin => "tarnet sign route-origin v1",
             Self::RouteAdvert => "tarnet sign route-advert v1",
+            Self::NameRecords => "tarnet sign name-records v1",
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod block;
 pub mod dht;
 pub mod kind;
 pub mod link;
+pub mod names;
 pub mod path;
 pub mod session_handshake;
 pub mod session_packet;
