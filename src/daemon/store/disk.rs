@@ -52,13 +52,16 @@ pub struct Busy;
 #[error("{0}")]
 pub struct WriteError(String);
 
+/// Where the answer to a write goes.
+type Written = oneshot::Sender<Result<(), WriteError>>;
+
 /// Everything in a table.
 pub type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// One call.
 enum Job {
     /// Change something.
-    Write(Vec<Op>, When, oneshot::Sender<Result<(), WriteError>>),
+    Write(Vec<Op>, When, Written),
     /// Read a table.
     Load(Table, oneshot::Sender<Result<Rows, WriteError>>),
 }
@@ -172,7 +175,7 @@ struct Worker {
 /// Writes that are committed together.
 #[derive(Default)]
 struct Batch {
-    writes: Vec<(Vec<Op>, oneshot::Sender<Result<(), WriteError>>)>,
+    writes: Vec<(Vec<Op>, Written)>,
     loads: Vec<(Table, oneshot::Sender<Result<Rows, WriteError>>)>,
     ops: usize,
     bytes: usize,

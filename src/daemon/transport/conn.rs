@@ -245,7 +245,7 @@ async fn run_conn<P: Pipe>(transport: Transport, conn: ConnId, pipe: P, origin: 
 }
 
 /// A task that ends with its owner.
-pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
+pub(crate) struct AbortOnDrop<T>(pub(crate) JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {

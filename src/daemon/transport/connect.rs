@@ -47,7 +47,7 @@ pub enum ConnectError {
 pub(super) async fn connect(place: &Place) -> Result<(TcpStream, SocketAddr), ConnectError> {
     let attempt = async {
         let mut addresses = match place {
-            Place::Uri(uri) => look_up(uri).await?,
+            Place::Uri(uri) => look_up(&uri.host, uri.port).await?,
             Place::Addresses(addresses) => addresses.clone(),
         };
         addresses = interleave(addresses);
@@ -57,11 +57,23 @@ pub(super) async fn connect(place: &Place) -> Result<(TcpStream, SocketAddr), Co
     timeout(CONNECT_TIME_MAX, attempt).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
-/// The addresses of a URI's host.
-async fn look_up(uri: &PeerUri) -> Result<Vec<SocketAddr>, ConnectError> {
-    match &uri.host {
-        Host::Address(address, zone) => Ok(vec![scoped(*address, zone.as_deref(), uri.port)?]),
-        Host::Name(name) => tokio::net::lookup_host((name.as_str(), uri.port))
+/// Connects to a host of the clearnet, within [`CONNECT_TIME_MAX`]. May be dropped.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect_host(host: &Host, port: u16) -> Result<TcpStream, ConnectError> {
+    let place = Place::Uri(PeerUri::tcp(host.clone(), port));
+    connect(&place).await.map(|(stream, _)| stream)
+}
+
+/// The addresses of a host, by the system's resolver.
+///
+/// # Errors
+/// The name has none, or the interface of a link-local address is not there.
+pub async fn look_up(host: &Host, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+    match host {
+        Host::Address(address, zone) => Ok(vec![scoped(*address, zone.as_deref(), port)?]),
+        Host::Name(name) => tokio::net::lookup_host((name.as_str(), port))
             .await
             .map(Iterator::collect)
             .map_err(|error| ConnectError::Lookup(name.clone(), error)),

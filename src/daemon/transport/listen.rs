@@ -61,7 +61,7 @@ fn no_such_family(error: io::Error) -> io::Error {
     error
 }
 
-/// Opens all of `addresses`. A wildcard address of a family that this machine lacks is left out with a
+/// Opens all of `addresses`. A wildcard or loopback address of a family that this machine lacks is left out with a
 /// warning while another one works.
 ///
 /// # Errors
@@ -72,7 +72,7 @@ pub fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenErro
     for address in addresses {
         match bind(*address) {
             Ok(listener) => listeners.push(listener),
-            Err(error) if address.ip().is_unspecified() && error.source.kind() == io::ErrorKind::Unsupported => {
+            Err(error) if no_family(address, &error.source) => {
                 tracing::warn!("{error}");
                 lacking = Some(error);
             }
@@ -83,6 +83,12 @@ pub fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenErro
         Some(error) if listeners.is_empty() => Err(error),
         _ => Ok(listeners),
     }
+}
+
+/// Whether `error` only says that this machine lacks the family of a wildcard or loopback address.
+fn no_family(address: &SocketAddr, error: &io::Error) -> bool {
+    let everywhere = address.ip().is_unspecified() || address.ip().is_loopback();
+    everywhere && matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable)
 }
 
 /// Room for accepted connections: the configured links and some for handshakes. Beyond, new ones are closed at once.

@@ -23,7 +23,8 @@ mod write;
 
 pub use clock::Clock;
 pub use conn::{CloseReason, ConnEvent, ConnHandle, FrameOpener, FrameSealer, Origin, Transport};
-pub use connect::ConnectError;
+pub(crate) use conn::AbortOnDrop;
+pub use connect::{ConnectError, connect_host, look_up};
 pub use dial::{DialError, Dialler};
 pub use pipe::{FrameRead, FrameWrite, Pipe, PipeError};
 pub use tcp::TcpPipe;
