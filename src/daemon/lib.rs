@@ -7,6 +7,7 @@ pub mod dns;
 pub mod expose;
 pub mod handle;
 pub mod pump;
+pub mod socks;
 pub mod store;
 pub mod transport;
 pub mod tun;
