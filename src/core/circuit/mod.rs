@@ -135,4 +135,6 @@ pub struct Counters {
 }
 
 #[cfg(test)]
+mod test_net;
+#[cfg(test)]
 mod tests;

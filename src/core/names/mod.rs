@@ -9,6 +9,7 @@
 //! records, proof of work beyond counting crowded-out look-ups.
 
 mod cache;
+mod exchange;
 mod label_block;
 pub mod limits;
 mod name;
@@ -18,12 +19,18 @@ mod resolver;
 mod walk;
 mod zones;
 
+pub use exchange::{Event, Fetch, FetchId, Outcome, ResolverCounters};
 pub use label_block::{LabelBlock, Rejected, block_key, create_block, open_block};
 pub use name::{APEX, NODE_LABEL, Name, NameError, ZoneLabel};
 pub use publisher::{Publisher, Put, PutId};
 pub use reserved::{Reserved, reserved_petname};
-pub use resolver::{Event, Fetch, FetchId, Outcome, ResolverCounters, Resolver};
+pub use resolver::Resolver;
 pub use walk::{Answer, AnswerRecord, ResolveError, ResolveId, ResolveOptions, TraceStep};
 pub use zones::{SetError, Zones, ZoneEntry, ZoneSnapshotEntry};
 
 pub use crate::wire::names::{Record, TimedRecord};
+
+#[cfg(test)]
+mod publisher_tests;
+#[cfg(test)]
+mod tests;

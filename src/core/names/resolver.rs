@@ -8,8 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::cache::Lru;
 use super::limits::{
     ABSENT_TIME, ANSWER_TIME, ANSWERS_MAX, APEX_TIME, BLOCKS_PER_LOOKUP_MAX, FOUND_TIME, LOOKUP_TIME, LOOKUPS_MAX,
@@ -18,74 +16,12 @@ use super::limits::{
 use super::walk::{Goal, Next, Said, Walk};
 use super::zones::timed;
 use super::{
-    Answer, LabelBlock, Name, Record, ResolveError, ResolveId, ResolveOptions, TimedRecord, TraceStep, ZoneLabel, Zones, block_key,
-    open_block,
+    Event, Fetch, FetchId, LabelBlock, Name, Outcome, Record, ResolveError, ResolveId, ResolveOptions, ResolverCounters,
+    TimedRecord, TraceStep, ZoneLabel, Zones, block_key, open_block,
 };
-use crate::crypto::{DhtKey, ServiceId};
+use crate::crypto::ServiceId;
 use crate::time::{Instant, Now, Timers, micros};
 use crate::wire::block::Block;
-
-/// A query of the resolver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FetchId(pub u64);
-
-/// Asks for the blocks under a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fetch {
-    /// Repeated with each block and at the end.
-    pub fetch: FetchId,
-    /// The key.
-    pub key: DhtKey,
-}
-
-/// How a query ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Blocks came.
-    Found,
-    /// There is none.
-    Absent,
-    /// Nobody knows.
-    TimedOut,
-}
-
-/// What the resolver found out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// What a name means.
-    Resolved {
-        /// Whose question.
-        id: ResolveId,
-        /// The answer.
-        result: Result<Answer, ResolveError>,
-        /// How it was found.
-        trace: Vec<TraceStep>,
-    },
-    /// Where an identity is served.
-    Node {
-        /// Whose question.
-        id: ResolveId,
-        /// The encoded session descriptor.
-        result: Result<Bytes, ResolveError>,
-    },
-}
-
-/// What was counted since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ResolverCounters {
-    /// Queries asked.
-    pub fetches: u64,
-    /// Steps answered from the cache.
-    pub cached: u64,
-    /// Blocks that the zone's identity did not sign.
-    pub forged: u64,
-    /// Blocks older than one seen before.
-    pub rolled_back: u64,
-    /// Queries that brought blocks but no good one: somebody crowds the label.
-    pub crowded: u64,
-    /// Resolutions and look-ups refused, and blocks dropped, because a bound was reached.
-    pub over_limit: u64,
-}
 
 /// A label of a zone.
 type Place = (ServiceId, ZoneLabel);
@@ -326,9 +262,9 @@ impl Resolver {
 
     /// What the cache says, if the resolution takes cached answers.
     fn cached(&mut self, now: Instant, place: &Place, id: ResolveId) -> Option<Vec<TimedRecord>> {
-        let since = self.walks.get(&id).and_then(|walk| walk.fresh_since).unwrap_or(Instant::ZERO);
+        let since = self.walks.get(&id).and_then(|walk| walk.fresh_since);
         let cached = self.answers.get(place)?;
-        (cached.until > now && cached.stored >= since).then(|| cached.records.clone())
+        (cached.until > now && since.is_none_or(|since| cached.stored > since)).then(|| cached.records.clone())
     }
 
     /// Lets a resolution wait for a look-up.

@@ -138,7 +138,7 @@ pub(super) struct Walk {
     found: Option<(ServiceId, Vec<AnswerRecord>)>,
     /// Least time to live so far.
     ttl_s: u32,
-    /// Cached answers count from this moment on.
+    /// Only answers cached after this moment count.
     pub fresh_since: Option<Instant>,
     /// When the step began.
     pub step_started: Instant,
