@@ -4,11 +4,15 @@ mod descriptor;
 pub mod established;
 mod handshake;
 mod keys;
+mod listeners;
 mod proof;
+pub mod table;
 mod terms;
 
 pub use crate::wire::session_handshake::{Descriptor, Owner};
 pub use descriptor::DescriptorError;
 pub use handshake::HandshakeError;
 pub use established::{CarrierId, ChannelId, Established, Event, OpenRequest, Secrets, Side};
+pub use listeners::{Listen, ListenError, ListenerId};
+pub use table::Sessions;
 pub use terms::{Mode, Port, PortError, Refusal};

@@ -295,7 +295,7 @@ fn read_first<'a>(reader: &mut Reader<'a>) -> Result<First<'a>, Error> {
     let trial_tag = reader.array()?;
     let body = reader.rest();
     let (agreement, sealed) = body.split_at_checked(ANSWER_LEN).ok_or(Error::Truncated)?;
-    if sealed.len() < SHARE_LEN + 1 + TAG_LEN || (sealed.len() - TAG_LEN) % PAD_TO != 0 {
+    if sealed.len() < SHARE_LEN + 1 + TAG_LEN || !(sealed.len() - TAG_LEN).is_multiple_of(PAD_TO) {
         return Err(Error::Invalid("length of a first message"));
     }
     Ok(First { attempt, transcript, trial, trial_tag, body, agreement, sealed })

@@ -1,0 +1,50 @@
+//! Every bound and figure of the table of sessions, with its reason.
+
+use std::time::Duration;
+
+/// Sessions of a node. At the bound an idle one goes; if none is idle, new ones are not made.
+pub const SESSIONS_MAX: usize = 4_096;
+/// Our own handshakes that wait for an answer. Beyond it connecting fails with `TooMany`.
+pub const DIALS_MAX: usize = 256;
+/// Sessions whose initiator has not been heard after our answer. The oldest goes.
+pub const HALF_OPEN_MAX: usize = 256;
+/// How long such a session is kept, and how long a repeated first message gets the stored answer. PROTOCOL.md §6.
+pub const HALF_OPEN_AFTER: Duration = Duration::from_secs(60);
+/// Paths on which repeats of one first message may wait at once; further repeats are ignored.
+pub const REPEAT_CARRIERS_MAX: usize = 4;
+/// Channels of a node, opening ones included. Beyond it they are refused with `TooMany`.
+pub const CHANNELS_MAX: usize = 16_384;
+/// Connects that may wait for one handshake.
+pub const WAITING_MAX: usize = 1_024;
+/// Channels of one session that may wait for its identity proof.
+pub const HELD_MAX: usize = 64;
+/// How long they wait.
+pub const PROOF_AFTER: Duration = Duration::from_secs(10);
+/// Owners that a node takes sessions for: each costs up to three trials per first message.
+pub const OWNERS_MAX: usize = 256;
+
+/// How long a connect may take. INTERFACE.md, "Names and addresses on the host".
+pub const CONNECT_AFTER: Duration = Duration::from_secs(20);
+/// How long a handshake keeps trying when there is no route: long enough for a route request.
+pub const NO_ROUTE_AFTER: Duration = Duration::from_secs(3);
+/// First wait before a circuit is tried again; doubles each time.
+pub const RETRY_FIRST: Duration = Duration::from_millis(250);
+/// Longest wait before a circuit is tried again.
+pub const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How far waits are spread, percent.
+pub const RETRY_JITTER: u32 = 20;
+/// Resumptions refused in a row by the far node after which it has forgotten the session (it restarted).
+pub const REJECTED_MAX: u32 = 4;
+/// Resumption tags that a responder knows ahead: more tries than fit into the 60 s that channels wait.
+pub const RESUME_AHEAD: u64 = 32;
+/// How long a closing session may take to say so.
+pub const CLOSING_AFTER: Duration = Duration::from_secs(1);
+/// Shortest wait before a session with a due timer but nothing to send is asked again.
+pub const ASK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Public-key operations per second that first messages of strangers may cost, about 40 µs each: a third of a core.
+pub const WORK_PER_S: u64 = 8_192;
+/// The same at once.
+pub const WORK_BURST: u64 = 16_384;
+/// Operations that answering one first message costs beside the trials.
+pub const WORK_ANSWER: u64 = 8;
