@@ -75,7 +75,7 @@ impl Sessions {
             Ok(channel) => {
                 self.note_connect(id, &waiting);
                 if let Some(session) = self.sessions.get_mut(&id) {
-                    session.channels.insert(channel, Channel::Opening(waiting));
+                    session.channels.insert(channel, Channel::Opening(waiting, Vec::new()));
                 }
                 self.settle(now, id);
             }
@@ -249,7 +249,7 @@ impl Sessions {
             return;
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let opening = |channel: &Channel| matches!(channel, Channel::Opening(waiting) if waiting.connect == connect);
+        let opening = |channel: &Channel| matches!(channel, Channel::Opening(waiting, _) if waiting.connect == connect);
         let found = session.channels.iter().find(|(_, channel)| opening(channel)).map(|(id, _)| *id);
         if let Some(channel) = found {
             session.channels.remove(&channel);
@@ -297,7 +297,7 @@ impl Session {
         if cancelled {
             self.machine.reset(now, channel);
         } else {
-            self.channels.insert(channel, Channel::Opening(early));
+            self.channels.insert(channel, Channel::Opening(early, Vec::new()));
         }
     }
 }

@@ -18,7 +18,9 @@ pub const CHANNELS_MAX: usize = 16_384;
 pub const WAITING_MAX: usize = 1_024;
 /// Channels of one session that may wait for its identity proof.
 pub const HELD_MAX: usize = 64;
-/// How long they wait.
+/// Things told of a channel that is opening still: each kind once or twice.
+pub const TOLD_LATER_MAX: usize = 16;
+/// How long channels wait for an identity proof.
 pub const PROOF_AFTER: Duration = Duration::from_secs(10);
 /// Owners that a node takes sessions for: each costs up to three trials per first message.
 pub const OWNERS_MAX: usize = 256;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::limits::{ASK_AGAIN, CHANNELS_MAX, CLOSING_AFTER, HELD_MAX, PROOF_AFTER};
+use super::limits::{ASK_AGAIN, CHANNELS_MAX, CLOSING_AFTER, HELD_MAX, PROOF_AFTER, TOLD_LATER_MAX};
 use super::{Acting, Channel, ChannelRef, End, Event, Held, SessionId, Sessions, Timer, Turn, Waiting};
 use crate::session::established::{CloseCode, Event as Said, ResetCause};
 use crate::session::listeners::{Admission, Caller};
@@ -58,7 +58,7 @@ impl Sessions {
             Said::Incoming { channel, open } => self.incoming_channel(now, id, channel, &open),
             Said::Opened(channel) => self.opened(id, channel),
             Said::Refused { channel, why } => {
-                if let Some(Channel::Opening(waiting)) = self.remove_channel(id, channel) {
+                if let Some(Channel::Opening(waiting, _)) = self.remove_channel(id, channel) {
                     self.events.push_back(Event::Refused { connect: waiting.connect, why });
                 }
             }
@@ -86,22 +86,24 @@ impl Sessions {
         }
     }
 
-    /// Passes on what concerns an open channel.
+    /// Passes on what concerns an open channel; keeps it for later while the channel opens.
     fn tell(&mut self, id: SessionId, channel: ChannelId, event: Event) {
-        let channels = self.sessions.get(&id).map(|session| &session.channels);
-        if matches!(channels.and_then(|channels| channels.get(&channel)), Some(Channel::Open(_))) {
-            self.events.push_back(event);
+        match self.sessions.get_mut(&id).and_then(|session| session.channels.get_mut(&channel)) {
+            Some(Channel::Open(_)) => self.events.push_back(event),
+            Some(Channel::Opening(_, later)) if later.len() < TOLD_LATER_MAX => later.push(event),
+            Some(Channel::Opening(..) | Channel::Held | Channel::Undecided(_)) | None => {}
         }
     }
 
     /// The far side accepted a channel of ours.
     fn opened(&mut self, id: SessionId, channel: ChannelId) {
         let Some(slot) = self.sessions.get_mut(&id).and_then(|session| session.channels.get_mut(&channel)) else { return };
-        if let Channel::Opening(waiting) = slot {
-            let connect = waiting.connect;
+        if let Channel::Opening(waiting, later) = slot {
+            let (connect, later) = (waiting.connect, std::mem::take(later));
             *slot = Channel::Open(None);
             self.forget_connect(connect);
             self.events.push_back(Event::Opened { connect, channel: ChannelRef { session: id, channel } });
+            self.events.extend(later);
         }
     }
 
@@ -112,8 +114,8 @@ impl Sessions {
             End::Responder(_) => None,
         });
         match self.remove_channel(id, channel) {
-            Some(Channel::Opening(waiting)) if lost => self.connect_again(now, id, target, waiting),
-            Some(Channel::Opening(Waiting { connect, .. })) => {
+            Some(Channel::Opening(waiting, _)) if lost => self.connect_again(now, id, target, waiting),
+            Some(Channel::Opening(Waiting { connect, .. }, _)) => {
                 self.events.push_back(Event::Refused { connect, why: Refusal::LocalRefused });
             }
             Some(Channel::Open(_) | Channel::Undecided(_)) => {
@@ -146,7 +148,7 @@ impl Sessions {
         let removed = self.sessions.get_mut(&id)?.channels.remove(&channel)?;
         self.channels_len -= 1;
         match &removed {
-            Channel::Opening(waiting) => {
+            Channel::Opening(waiting, _) => {
                 self.forget_connect(waiting.connect);
             }
             Channel::Undecided(listener) | Channel::Open(Some(listener)) => self.listeners.channel_down(*listener),

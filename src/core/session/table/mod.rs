@@ -153,8 +153,8 @@ enum End {
 
 /// What a channel is waiting for.
 enum Channel {
-    /// For the far side's OPENED.
-    Opening(Waiting),
+    /// For the far side's OPENED. What overtakes it is told after it.
+    Opening(Waiting, Vec<Event>),
     /// For the caller's proof.
     Held,
     /// For our listener's decision.
@@ -284,6 +284,19 @@ impl Sessions {
     pub fn has_session(&self, acting: Acting, owner: Owner) -> bool {
         let session = self.by_target.get(&(acting, owner)).and_then(|id| self.sessions.get(id));
         session.is_some_and(|session| !session.is_doubtful(None))
+    }
+
+    /// The descriptor of a session or handshake that a connect would join: what to give [`Self::connect`] without a look-up.
+    #[must_use]
+    pub fn known_descriptor(&self, acting: Acting, owner: Owner) -> Option<Arc<Descriptor>> {
+        let id = self.by_target.get(&(acting, owner))?;
+        if let Some(dial) = self.dials.get(id) {
+            return Some(Arc::clone(&dial.descriptor));
+        }
+        match &self.sessions.get(id).filter(|session| !session.is_doubtful(None))?.end {
+            End::Initiator(end) => Some(Arc::clone(&end.descriptor)),
+            End::Responder(_) => None,
+        }
     }
 
     /// Every session, for people.

@@ -79,7 +79,7 @@ impl Sessions {
     /// A resumption failed: tries again later, or gives the session up when the far node has clearly forgotten it.
     fn resume_later(&mut self, now: Now, id: SessionId, rejected: bool) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let opening = |channel: &Channel| matches!(channel, Channel::Opening(_));
+        let opening = |channel: &Channel| matches!(channel, Channel::Opening(..));
         let only_opening = session.channels.values().all(opening);
         let Some(end) = session.initiator() else { return };
         end.failures += 1;

@@ -100,6 +100,21 @@ fn sessions_take_turns_and_a_full_circuit_holds_nobody_else_up() {
 }
 
 #[test]
+fn a_link_without_room_never_makes_the_table_spin() {
+    let mut net = Net::new();
+    net.nodes[ALICE].listen(listen(Net::owner(ALICE), 80)).unwrap();
+    let [_, ours] = net.channel(1, 80);
+    net.nodes[BOB].write(net.now, ours, Bytes::from(vec![1; 200_000])).unwrap();
+    for _ in 0..200 {
+        net.now = net.now.after(Duration::from_millis(37));
+        net.nodes[BOB].handle_timeout(net.now);
+        assert!(net.nodes[BOB].poll_transmit(net.now, &mut |_| false).is_none());
+        assert!(net.nodes[BOB].poll_timeout().is_none_or(|at| at > net.now.instant));
+    }
+    assert!(net.nodes[BOB].poll_transmit(net.now, &mut |_| true).is_some());
+}
+
+#[test]
 fn idle_sessions_cost_no_turns_and_few_timers() {
     let mut net = Net::new();
     net.nodes[ALICE].listen(listen(Net::owner(ALICE), 80)).unwrap();

@@ -44,6 +44,8 @@ fn the_next_connection_is_one_open_in_the_same_session() {
     net.nodes[ALICE].listen(listen(Net::owner(ALICE), 80)).unwrap();
     let [_, first] = net.channel(1, 80);
     assert!(net.nodes[BOB].has_session(Net::acting(BOB), Net::owner(ALICE)));
+    assert!(net.nodes[BOB].known_descriptor(Net::acting(BOB), Net::owner(ALICE)).is_some());
+    assert!(net.nodes[BOB].known_descriptor(Acting::Anonymous, Net::owner(ALICE)).is_none());
     let [_, second] = net.channel(2, 80);
     assert_eq!((first.session, net.setups.len()), (second.session, 1));
     assert_ne!(first.channel, second.channel);
