@@ -13,6 +13,6 @@ pub use crate::wire::session_handshake::{Descriptor, Owner};
 pub use descriptor::DescriptorError;
 pub use handshake::HandshakeError;
 pub use established::{CarrierId, ChannelId, Established, Event, OpenRequest, Secrets, Side};
-pub use listeners::{Listen, ListenError, ListenerId};
+pub use listeners::{LISTENERS_MAX, Listen, ListenError, ListenerId};
 pub use table::Sessions;
 pub use terms::{Mode, Port, PortError, Refusal};

@@ -12,7 +12,7 @@
 //! come from [`Sessions::next_carrier`]. When this node is its own target, both ends are
 //! sessions here, each with its own carrier.
 //!
-//! Timers are in [`Timer`], bounds in [`limits`]. Sessions with nothing to send cost
+//! Timers are in `Timer`, bounds in [`limits`]. Sessions with nothing to send cost
 //! nothing: only those on the ready list are asked for packets. Deliberately missing:
 //! standby circuits (a session has one at a time, and resumes on a new one).
 
