@@ -1,6 +1,7 @@
 //! The table of all keys of `tarnetd.toml`: name, default, comment, and how the value
 //! is read. Everything else (parsing, printing, proposals) works from it.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -12,6 +13,7 @@ use super::raw::{Raw, nearest};
 use super::types::{Config, DnsMode, NetworkKey, Padding, Switch};
 use super::units;
 use super::uri::PeerUri;
+use crate::store::identity_name;
 
 /// Links of one kind that may be configured.
 const LINKS_MAX: usize = 65_536;
@@ -234,6 +236,18 @@ fn name(raw: &Raw) -> Result<String, Bad> {
     }
 }
 
+/// Users of the host, each with an identity.
+fn users(raw: &Raw) -> Result<BTreeMap<String, String>, Bad> {
+    let Raw::Map(users) = raw else { return expected("a table such as { \"marty\" = \"work\" }", raw) };
+    for (user, identity) in users {
+        identity_name(identity).map_err(|error| Bad::Value(error.to_string()))?;
+        if user.is_empty() {
+            return Err(Bad::Value("a user has no name".into()));
+        }
+    }
+    Ok(users.clone())
+}
+
 /// `None` for an empty text, else what it parses to.
 fn optional<T: FromStr>(raw: &Raw, what: &str) -> Result<Option<T>, Bad> {
     match text(raw)? {
@@ -299,7 +313,7 @@ pub const KEYS: &[Key] = &[
     key("tun.ipv6", "\"\"", "empty: a random ULA /48, made once per installation", |c, v| put(&mut c.tun.ipv6, optional(v, "a prefix such as \"fd00:1:2::/48\""))),
     key("tun.mtu", "65535", "flows end here, so as large as the device takes", |c, v| put(&mut c.tun.mtu, number(v, MTU_MIN, u16::MAX))),
     key("tun.identity", "\"default\"", "the acting identity of intercepted flows", |c, v| put(&mut c.tun.identity, name(v))),
-    key("tun.users", "{}", "{ \"marty\" = \"work\" }: the acting identity by the uid that owns the socket", |_, v| not_yet(v, "{}")),
+    key("tun.users", "{}", "{ \"marty\" = \"work\" }: the acting identity by the uid that owns the socket", |c, v| put(&mut c.tun.users, users(v))),
     key("dns.mode", "\"auto\"", "\"resolved\", \"networkmanager\", \"resolvconf\", \"direct\"; \"off\" leaves the host alone (the responder still answers on the link's second address)", |c, v| put(&mut c.dns.mode, dns_mode(v))),
     key("dns.suffix", "\"tarnet.alt\"", "every name also works as NAME.tarnet.alt, whatever the host's resolver does", |c, v| put(&mut c.dns.suffix, suffix(v))),
     key("dns.listen", "[]", "extra addresses to serve on, e.g. \"127.0.0.1:5353\"", |c, v| put(&mut c.dns.listen, addresses(v))),

@@ -43,7 +43,7 @@ fn every_key_reads_a_value_other_than_its_default() {
          [bootstrap]\npeers = ['tcp://a:1#{hex}', 'wss://b/t']\nmdns = false\n\
          [transport.tcp]\nlisten = ['127.0.0.1:0']\nadvertise = ['example.org:7946']\n\
          [transport.webrtc]\nenabled = false\nstun = ['stun:a:1']\n[socks]\nlisten = []\nallow_clearnet = true\n\
-         [tun]\nenabled = true\nname = 'x'\nipv4 = '10.0.0.0/8'\nipv6 = 'fd00::/48'\nmtu = 1500\nidentity = 'work'\n\
+         [tun]\nenabled = true\nname = 'x'\nipv4 = '10.0.0.0/8'\nipv6 = 'fd00::/48'\nmtu = 1500\nidentity = 'work'\nusers = {{ marty = 'work' }}\n\
          [dns]\nmode = 'off'\nsuffix = '.x.alt.'\nlisten = ['127.0.0.1:5353']\nttl = '2m'\n\
          [expose]\ndir = '/srv'\n[bench]\nallow = true\n[log]\nlevel = 'info,tarnet=debug'\n"
     );
@@ -52,6 +52,7 @@ fn every_key_reads_a_value_other_than_its_default() {
     assert!(config.node.network_key.as_ref().is_some_and(|key| key.0[..2] == [0x01, 0x23]));
     assert!(config.bootstrap.peers[0].pin.is_some() && config.bootstrap.peers[1].scheme == Scheme::Wss);
     assert_eq!(config.dns.suffix, "x.alt");
+    assert_eq!(config.tun.users["marty"], "work");
     for (ours, default) in [
         (format!("{:?}", config.node), format!("{:?}", defaults.node)),
         (format!("{:?}", config.link), format!("{:?}", defaults.link)),
@@ -86,7 +87,7 @@ fn bad_values_name_file_line_key_and_what_would_do() {
         "[link]\ngroups = []", "[link]\ngroups = ['x25519', 'x25519']", "[bootstrap]\npeers = ['host:1']",
         "[socks]\nlisten = ['localhost']", "[tun]\nenabled = 'maybe'", "[tun]\nname = 'a b'", "[tun]\nipv4 = '198.18.0.1/15'",
         "[tun]\nipv6 = '10.0.0.0/8'", "[tun]\nipv4 = '0.0.0.0/0'", "[dns]\nttl = '60'", "[dns]\nsuffix = 'a..b'", "[log]\nlevel = 'loud'",
-        "[node]\nupload_limit = 'fast'", "[tun]\nidentity = ''", "[metrics]\nlisten = 5",
+        "[node]\nupload_limit = 'fast'", "[tun]\nidentity = ''", "[tun]\nusers = { marty = 'No Name' }", "[tun]\nusers = 'marty'", "[metrics]\nlisten = 5",
     ] {
         assert!(matches!(from_file(text), Err(Error::BadValue { .. })), "{text}");
     }
@@ -97,7 +98,7 @@ fn what_is_not_enforced_yet_is_refused() {
     for text in [
         "[node]\nupload_limit = '10Mbit'", "[node]\ndownload_limit = '1MB/s'", "[link]\npadding = 'constant:1Mbit'",
         "[transport.ws]\nlisten = ['127.0.0.1:8080']", "[transport.ws]\npath = '/x'", "[transport.ws]\ntrusted_proxies = ['127.0.0.1']",
-        "[transport.ws]\nadvertise = ['wss://x/y']", "[tun]\nusers = { marty = 'work' }", "[dns]\nmode = 'direct'",
+        "[transport.ws]\nadvertise = ['wss://x/y']", "[dns]\nmode = 'direct'",
         "[metrics]\nlisten = '127.0.0.1:9746'",
     ] {
         assert!(matches!(from_file(text), Err(Error::NotYet { .. })), "{text}");

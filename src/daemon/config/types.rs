@@ -1,5 +1,6 @@
 //! The settings as types: what is in here is valid. One struct per section.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -205,6 +206,8 @@ pub struct Tun {
     pub mtu: u16,
     /// The acting identity of intercepted flows.
     pub identity: String,
+    /// The acting identity by the user (name or uid) that owns the socket.
+    pub users: BTreeMap<String, String>,
 }
 
 /// How the host learns of our DNS responder.

@@ -89,7 +89,7 @@ pub enum Malformed {
 }
 
 /// A parsed message and the bytes that it took, or nothing yet.
-type Parsed<T> = Result<Option<(T, usize)>, Malformed>;
+pub type Parsed<T> = Result<Option<(T, usize)>, Malformed>;
 
 /// Reads bytes from the front; `None` where they end.
 struct Cursor<'a> {

@@ -5,9 +5,11 @@
 //! ASSOCIATE and GSSAPI are deliberately missing.
 
 pub mod codec;
+mod caller;
 mod server;
 mod target;
 
+pub use caller::Users;
 pub use server::Front;
 pub use target::{AddressBook, NoAddresses, Owner};
 

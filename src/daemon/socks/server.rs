@@ -1,6 +1,5 @@
 //! Serves SOCKS5: handshake, connection, pump. One task per connection.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
@@ -12,18 +11,17 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::caller::{DEFAULT_IDENTITY, Users};
 use super::codec::{self, Malformed, Method, Reply, Request};
 use super::target::{AddressBook, Route, last_label, route};
 use super::{CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, MESSAGE_LEN_MAX};
 use crate::admin::AdminCall;
 use crate::channel::Channel;
-use crate::config::Host;
+use crate::config::{Config, Host};
 use crate::handle::{ConnectError, ConnectRequest, NodeHandle, ResolveError, Target};
 use crate::pump::{self, Broken, Traffic};
 use crate::transport::{ConnectError as DialError, connect_host};
 
-/// The identity of programs that show none.
-const DEFAULT_IDENTITY: &str = "default";
 /// Pause after the system refused to accept.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 
@@ -34,6 +32,7 @@ pub struct Front {
     /// The suffix of names that are ours alone, in lower case, without dots around.
     suffix: String,
     allow_clearnet: bool,
+    users: Users,
     free: Arc<Semaphore>,
     /// Bytes of all connections to the overlay.
     pub traffic: Traffic,
@@ -68,9 +67,10 @@ enum Far {
 impl Front {
     /// A front end that asks `handle`, and `book` what addresses mean.
     #[must_use]
-    pub fn new(handle: NodeHandle, book: Arc<dyn AddressBook>, suffix: &str, allow_clearnet: bool) -> Arc<Self> {
-        let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Arc::new(Self { handle, book, suffix: suffix.to_ascii_lowercase(), allow_clearnet, free, traffic: Traffic::default() })
+    pub fn new(handle: NodeHandle, book: Arc<dyn AddressBook>, config: &Config) -> Arc<Self> {
+        let (suffix, allow_clearnet) = (config.dns.suffix.to_ascii_lowercase(), config.socks.allow_clearnet);
+        let (users, free) = (Users::new(&config.tun.users), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        Arc::new(Self { handle, book, suffix, allow_clearnet, users, free, traffic: Traffic::default() })
     }
 
     /// Connections now.
@@ -153,11 +153,13 @@ impl Front {
         }
     }
 
-    /// The identity that the user name names; an unknown one is a failure, never the default.
+    /// The identity that the user name names; an unknown one, or one that is not the caller's to act as, is a
+    /// failure, never the default.
     async fn login(&self, program: &mut TcpStream, buffer: &mut BytesMut) -> Result<String, Ended> {
         let user = message(program, buffer, codec::login).await?;
         let acting = if user.is_empty() { DEFAULT_IDENTITY.to_owned() } else { user };
-        let good = self.is_identity(&acting).await;
+        let ends = (program.peer_addr()?, program.local_addr()?);
+        let good = self.is_identity(&acting).await && self.users.may_act(&acting, ends.0, ends.1).await;
         program.write_all(&codec::login_answer(good)).await?;
         if good {
             return Ok(acting);
@@ -216,7 +218,7 @@ impl Front {
 async fn message<T>(
     program: &mut TcpStream,
     buffer: &mut BytesMut,
-    parse: fn(&[u8]) -> Result<Option<(T, usize)>, Malformed>,
+    parse: fn(&[u8]) -> codec::Parsed<T>,
 ) -> Result<T, Ended> {
     loop {
         if let Some((message, len)) = parse(buffer)? {
@@ -234,12 +236,9 @@ async fn message<T>(
 }
 
 /// Resolves once the program has closed without sending more; never when it has sent more.
-fn gone(program: &TcpStream) -> impl Future<Output = ()> + '_ {
-    async move {
-        match program.peek(&mut [0]).await {
-            Ok(1..) => std::future::pending().await,
-            Ok(0) | Err(_) => {}
-        }
+async fn gone(program: &TcpStream) {
+    if let Ok(1..) = program.peek(&mut [0]).await {
+        std::future::pending().await
     }
 }
 

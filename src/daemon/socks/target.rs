@@ -32,6 +32,17 @@ impl AddressBook for NoAddresses {
     }
 }
 
+impl AddressBook for crate::tun::book::AddressBook {
+    fn owner(&self, address: IpAddr) -> Owner {
+        let addresses = self.addresses();
+        match addresses.slot(address).and_then(|slot| self.name(slot)) {
+            Some(name) => Owner::Name(name.to_string()),
+            None if addresses.routes(address) => Owner::Nobody,
+            None => Owner::Foreign,
+        }
+    }
+}
+
 /// Where to look first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {

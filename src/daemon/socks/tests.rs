@@ -76,7 +76,9 @@ async fn front(allow_clearnet: bool) -> (std::net::SocketAddr, mpsc::Receiver<Op
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    drop(Front::new(handle, Arc::new(Book), "tarnet.alt", allow_clearnet).serve(listener));
+    let mut config = crate::config::Settings::defaults().config().unwrap();
+    config.socks.allow_clearnet = allow_clearnet;
+    drop(Front::new(handle, Arc::new(Book), &config).serve(listener));
     (address, channels)
 }
 

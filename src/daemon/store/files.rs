@@ -54,14 +54,17 @@ pub(super) fn check_private(path: &Path, wanted: u32) -> Result<(), Error> {
 /// Writes a secret file that must not exist: to a fresh name, to the disk, then under its name, then the folder to the disk.
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let unfinished = path.with_extension(UNFINISHED);
-    let _ = fs::remove_file(&unfinished);
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::hard_link(&unfinished, path)?;
-        fs::remove_file(&unfinished)
+        fs::rename(&unfinished, path)
     };
+    // The state's lock is held: nobody else makes it in between.
+    if path.symlink_metadata().is_ok() {
+        return Err(Error::io(path)(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    let _ = fs::remove_file(&unfinished);
     let written = write();
     if written.is_err() {
         let _ = fs::remove_file(&unfinished);

@@ -3,12 +3,13 @@
 //! count, with their interface. The PeerId in the announcement is a hint only: anybody
 //! on the network can claim it.
 //!
-//! mdns-sd's own thread follows interface changes and spaces its queries out to an hour.
+//! mdns-sd's own thread looks for new interfaces every two seconds, which puts nothing on the
+//! network, and spaces its queries out to an hour.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
-use mdns_sd::{IfKind, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{DaemonEvent, IfKind, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tarnet_core::crypto::PeerId;
 
 use super::conn::AbortOnDrop;
@@ -19,6 +20,8 @@ use super::limits::ADDRESSES_MAX;
 const SERVICE: &str = "_tarnet._tcp.local.";
 /// The TXT key that holds the PeerId.
 const TXT_PEER: &str = "id";
+/// Seconds between looks at the host's interfaces: a new one must give links within 5 s.
+const INTERFACE_CHECK_S: u32 = 2;
 /// Hex digits of the PeerId in instance and host names: a DNS label holds at most 63 bytes.
 const NAME_DIGITS: usize = 32;
 
@@ -37,6 +40,7 @@ impl Mdns {
     /// No multicast socket can be opened.
     pub fn start(me: PeerId, port: Option<u16>, skip: &[String], dialler: Dialler) -> Result<Self, mdns_sd::Error> {
         let daemon = ServiceDaemon::new()?;
+        daemon.set_ip_check_interval(INTERFACE_CHECK_S)?;
         let mut ignored = vec![IfKind::LoopbackV4, IfKind::LoopbackV6];
         ignored.extend(skip.iter().cloned().map(IfKind::Name));
         daemon.disable_interface(ignored)?;
@@ -49,10 +53,21 @@ impl Mdns {
             service.set_requires_probe(false);
             daemon.register(service)?;
         }
-        let events = daemon.browse(SERVICE)?;
+        let (events, changes) = (daemon.browse(SERVICE)?, daemon.monitor()?);
         let task = tokio::spawn(async move {
-            while let Ok(event) = events.recv_async().await {
-                handle(me, &event, &dialler);
+            loop {
+                tokio::select! {
+                    event = events.recv_async() => match event {
+                        Ok(event) => handle(me, &event, &dialler),
+                        Err(_) => return,
+                    },
+                    change = changes.recv_async() => match change {
+                        // This host has a new address: whoever could not be reached may be by now.
+                        Ok(DaemonEvent::IpAdd(_)) => dialler.wake(),
+                        Ok(_) => {}
+                        Err(_) => return,
+                    },
+                }
             }
         });
         Ok(Self { daemon, name, _task: AbortOnDrop(task) })

@@ -61,8 +61,9 @@ impl Acting {
     }
 }
 
-/// The uid that owns a socket.
-async fn owner(protocol: u8, source: SocketAddr, destination: SocketAddr) -> Option<u32> {
+/// The uid that owns a socket of `protocol` (6 or 17) from `source` to `destination`; `None` when this
+/// host's kernel does not know it.
+pub(crate) async fn owner(protocol: u8, source: SocketAddr, destination: SocketAddr) -> Option<u32> {
     let socket = TokioSocket::new(NETLINK_SOCK_DIAG).ok()?;
     let exchange = async {
         socket.send_to(&request(protocol, source, destination), &NetlinkAddr::new(0, 0)).await.ok()?;
