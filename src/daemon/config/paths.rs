@@ -1,10 +1,11 @@
 //! Where the daemon's files are. A user's daemon follows the XDG folders; the packaged
 //! unit passes its own paths as flags. Being root changes nothing by itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::flags::Flags;
 use super::load::Environment;
+use super::types::Config;
 
 /// The folder name in each XDG folder.
 const FOLDER: &str = "tarnet";
@@ -69,5 +70,14 @@ impl Paths {
             state_dir,
             socket,
         })
+    }
+
+    /// The folder of service files: the one named by flag or variable, then `expose.dir`, then the usual one.
+    #[must_use]
+    pub fn services<'a>(&'a self, config: &'a Config) -> &'a Path {
+        match &config.expose.dir {
+            Some(dir) if !self.services_dir_named => dir,
+            Some(_) | None => &self.services_dir,
+        }
     }
 }

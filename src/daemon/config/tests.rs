@@ -150,6 +150,11 @@ fn paths_follow_flags_then_variables_then_xdg() {
     assert_eq!(paths.config, Path::new("/home/u/.config/tarnet/tarnetd.toml"));
     assert_eq!(paths.services_dir, Path::new("/home/u/.config/tarnet/services.d"));
     assert_eq!(paths.socket, Path::new("/home/u/.local/share/tarnet/tarnet.sock"));
+    let config = from_file("[expose]\ndir = '/srv'").unwrap();
+    assert_eq!(paths.services(&config), Path::new("/srv"));
+    assert_eq!(paths.services(&from_file("").unwrap()), paths.services_dir);
+    let named = find(&Flags { services_dir: Some("/n".into()), ..Flags::default() }, Environment::from([("HOME", "/h")])).unwrap();
+    assert_eq!(named.services(&config), Path::new("/n"));
     let env = Environment::from([("HOME", "/h"), ("XDG_RUNTIME_DIR", "/run/user/1"), ("XDG_DATA_HOME", "relative"), ("TARNET_CONFIG", "/c")]);
     let paths = find(&Flags { state_dir: Some("/s".into()), ..Flags::default() }, env).unwrap();
     assert_eq!(paths.socket, Path::new("/run/user/1/tarnet/tarnet.sock"));

@@ -62,6 +62,12 @@ impl Exposer {
         this
     }
 
+    /// What is wrong in a folder of service files, for `--check`. Blocks on the disk.
+    #[must_use]
+    pub fn check(folder: &Path) -> Vec<FileError> {
+        read_folder(folder).wrong.into_values().collect()
+    }
+
     /// Reads the folder again: starts what is new, stops what is gone, restarts what changed, leaves
     /// the rest alone. Open connections live on. A file that is wrong now keeps its running service. The
     /// errors are the wrong files'.

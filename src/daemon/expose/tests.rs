@@ -99,6 +99,7 @@ fn wrong_files_are_reported_and_the_others_load() {
     let found = read_folder(&folder.0);
     assert_eq!((found.services.len(), found.wrong.len()), (1, 1));
     assert_eq!(found.wrong["b"].line, 2);
+    assert_eq!(Exposer::check(&folder.0), [found.wrong["b"].clone()]);
     assert!(read_folder(Path::new("/nonexistent/services.d")).services.is_empty());
 }
 
