@@ -33,6 +33,9 @@ pub struct Status {
     pub tun: Tun,
     /// The DNS responder.
     pub dns: Dns,
+    /// Addresses of the SOCKS5 proxy.
+    #[serde(default)]
+    pub socks: Vec<String>,
     /// Bytes moved.
     pub traffic: Traffic,
 }
@@ -136,6 +139,9 @@ pub struct Tun {
     pub mtu: u32,
     /// `up`, or why not.
     pub state: String,
+    /// The acting identity of intercepted flows.
+    #[serde(default)]
+    pub identity: String,
 }
 
 /// The DNS responder.

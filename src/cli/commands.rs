@@ -4,7 +4,7 @@ use tarnet_api::{self as api, Client, Method};
 
 use crate::args::{Args, Command, Expose, Peers};
 use crate::output::{CliError, json, show, table};
-use crate::{dht, identity, pipe, socket, status, tns, wait};
+use crate::{dht, identity, pipe, socket, status, tarify, tns, wait};
 
 /// What every command needs.
 pub struct Session {
@@ -37,7 +37,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Connect { target, port, mode } => pipe::connect(&session, &target, &port, mode).await,
         Command::Ping { target, count } => ping(&session, &target, count).await,
         Command::Expose { command: Expose::List } => expose_list(&session).await,
-        Command::Tarify { command: _ } => Ok(()),
+        Command::Tarify { command } => tarify::run(&session, &command).await,
         Command::Bench { target } => bench(&session, target).await,
         Command::Wait { links, route, name, timeout } => wait::wait(&session, links, route, name, timeout).await,
         Command::Reload => reload(&session).await,

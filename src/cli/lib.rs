@@ -9,6 +9,7 @@ mod output;
 mod pipe;
 mod socket;
 mod status;
+mod tarify;
 mod tns;
 mod wait;
 
