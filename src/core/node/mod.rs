@@ -1,1 +1,210 @@
-//! Room of its own; see the design.
+//! The node: every machine of the protocol in one, with nothing of its own but the way
+//! of requests and answers between them. The daemon and the simulator drive it alike:
+//! [`Node::handle_input`], then [`Node::poll_output`] until it says when it wants to be
+//! asked again.
+//!
+//! States, timers and bounds are the machines'; the node adds its requests under way
+//! ([`limits::WANTS_LEN_MAX`]) with a deadline each.
+
+mod carriers;
+mod event;
+mod links;
+pub mod limits;
+mod lookups;
+mod names;
+mod sessions;
+mod status;
+mod wants;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+pub use event::{Counters, Event, Input, Output, Persist, Resolution, Target, WantError, WantId, Wanted};
+
+use carriers::Carriers;
+use lookups::Lookups;
+use wants::Wants;
+
+use crate::circuit::{self, NextHops, Paths};
+use crate::crypto::{PeerId, ServiceId, SigningKey};
+use crate::dht::{self, Dht, Store};
+use crate::link::{self, Links};
+use crate::names::{Publisher, Resolver, Zones};
+use crate::rng::Rng;
+use crate::routing::{self, EpochState, Routing};
+use crate::session::{self, CarrierId, Sessions};
+use crate::time::{Instant, Now, earliest};
+
+/// What a node is made from.
+pub struct Config {
+    /// Links.
+    pub links: link::Config,
+    /// Routing's bounds.
+    pub routing: routing::Limits,
+    /// Routing's epoch, as last persisted.
+    pub epoch: EpochState,
+    /// Paths' bounds.
+    pub paths: circuit::Limits,
+    /// Session keys of the node itself, as last persisted.
+    pub saved_keys: Option<zeroize::Zeroizing<Vec<u8>>>,
+    /// Addresses that the Hello names.
+    pub advertise: Vec<String>,
+    /// The suffix under which every name also works, e.g. `tarnet.alt`.
+    pub suffix: String,
+}
+
+/// One node.
+pub struct Node<S: Store> {
+    me: PeerId,
+    key: Arc<SigningKey>,
+    links: Links,
+    routing: Routing,
+    paths: Paths,
+    sessions: Sessions,
+    dht: Dht<S>,
+    zones: Zones,
+    resolver: Resolver,
+    suffix: String,
+    publisher: Publisher,
+    identities: BTreeMap<ServiceId, Arc<SigningKey>>,
+    carriers: Carriers,
+    /// Length of the path of a carrier that we opened.
+    hops: HashMap<CarrierId, u16>,
+    lookups: Lookups,
+    wants: Wants,
+    /// Connections that wait for a probe.
+    probing: HashMap<routing::LookupId, Arc<session::Descriptor>>,
+    hello: names::HelloPublisher,
+    events: VecDeque<Event>,
+    counters: Counters,
+}
+
+/// What paths ask of routing.
+struct TowardPeers<'a>(&'a Routing);
+
+impl NextHops for TowardPeers<'_> {
+    fn toward(&self, id: &[u8; 16], tag: &[u8; 16]) -> circuit::Hops {
+        match self.0.next_hops_for_tag(id, tag) {
+            routing::Hops::Here => circuit::Hops::Here,
+            routing::Hops::Via(hops) => circuit::Hops::Via(hops.into_iter().map(|(peer, _)| peer).collect()),
+        }
+    }
+}
+
+impl<S: Store> Node<S> {
+    /// A node without links.
+    #[must_use]
+    pub fn new(now: Now, config: Config, store: S, mut rng: Rng) -> Self {
+        let key = Arc::clone(&config.links.keys);
+        let me = key.public().peer_id();
+        let aes = config.links.aes;
+        let sessions = session::table::Config { node_key: Arc::clone(&key), aes, saved: config.saved_keys };
+        Self {
+            me,
+            links: Links::new(config.links, rng.fork("links")),
+            routing: Routing::new(now, Arc::clone(&key), rng.fork("routing"), config.routing, config.epoch),
+            paths: Paths::new(me, rng.fork("paths"), config.paths),
+            sessions: Sessions::new(now, sessions, rng.fork("sessions")),
+            dht: Dht::new(me, rng.fork("dht"), store, dht::Limits::default()),
+            zones: Zones::default(),
+            resolver: Resolver::new(),
+            suffix: config.suffix,
+            publisher: Publisher::new(rng.fork("publisher")),
+            identities: BTreeMap::new(),
+            carriers: Carriers::default(),
+            hops: HashMap::new(),
+            lookups: Lookups::default(),
+            wants: Wants::default(),
+            probing: HashMap::new(),
+            hello: names::HelloPublisher::new(config.advertise),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            key,
+        }
+    }
+
+    /// Our own id.
+    #[must_use]
+    pub fn me(&self) -> PeerId {
+        self.me
+    }
+
+    /// Takes one input. Then poll outputs until a timeout comes.
+    pub fn handle_input(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Plaintext { conn, plaintext } => self.links.handle_plaintext(now, conn, plaintext),
+            Input::Ready { conn } => self.links.handle_ready(now, conn),
+            Input::Frame { conn, frame } => self.links.handle_frame(now, conn, &frame),
+            Input::Dialed { conn, pin } => self.links.handle_dial(now, conn, pin),
+            Input::Accepted { conn, source } => self.links.handle_accept(now, conn, source),
+            Input::Closed { conn } => self.links.handle_closed(now, conn),
+            Input::Timeout => self.handle_timeout(now),
+        }
+    }
+
+    /// Lets every machine handle what is due.
+    fn handle_timeout(&mut self, now: Now) {
+        self.links.handle_timeout(now);
+        self.routing.handle_timeout(now);
+        self.paths.handle_timeout(now);
+        self.sessions.handle_timeout(now);
+        self.dht.handle_timeout(now);
+        self.resolver.handle_timeout(now, &self.zones);
+        self.publisher.handle_timeout(now);
+        self.handle_want_timeouts(now);
+        self.refresh_hello(now);
+    }
+
+    /// The next thing to do. Ends with a timeout once nothing is left.
+    pub fn poll_output(&mut self, now: Now) -> Output {
+        loop {
+            if let Some(transmit) = self.links.poll_transmit(now) {
+                return Output::Transmit(transmit);
+            }
+            if let Some(event) = self.events.pop_front() {
+                return Output::Event(event);
+            }
+            if !self.settle(now) {
+                return Output::Timeout(self.poll_timeout());
+            }
+        }
+    }
+
+    /// Carries answers between machines once around; says whether anything moved.
+    fn settle(&mut self, now: Now) -> bool {
+        let mut busy = self.drain_links(now);
+        busy |= self.drain_routing(now);
+        busy |= self.drain_dht(now);
+        busy |= self.drain_names(now);
+        busy |= self.drain_paths(now);
+        busy |= self.drain_sessions(now);
+        busy |= self.drain_control(now);
+        busy |= self.pump_sessions(now);
+        busy
+    }
+
+    /// The earliest deadline of any machine.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let machines = [
+            self.links.poll_timeout(),
+            self.routing.poll_timeout(),
+            self.paths.poll_timeout(),
+            self.sessions.poll_timeout(),
+            self.dht.poll_timeout(),
+            self.resolver.poll_timeout(),
+            self.publisher.poll_timeout(),
+            self.wants.poll_timeout(),
+            self.hello.poll_timeout(),
+        ];
+        machines.into_iter().fold(None, earliest)
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}

@@ -14,5 +14,7 @@ pub use descriptor::DescriptorError;
 pub use handshake::HandshakeError;
 pub use established::{CarrierId, ChannelId, Established, Event, OpenRequest, Secrets, Side};
 pub use listeners::{LISTENERS_MAX, Listen, ListenError, ListenerId};
-pub use table::Sessions;
-pub use terms::{Mode, Port, PortError, Refusal};
+pub use table::{
+    Acting, ChannelRef, CircuitFailure, ConnectId, Incoming, SavedKeys, SessionId, SessionStatus, Sessions, TooManyIdentities,
+};
+pub use terms::{Mode, ModeError, Port, PortError, Refusal};

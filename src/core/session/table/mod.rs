@@ -23,6 +23,7 @@ mod incoming;
 pub mod limits;
 mod live;
 mod owners;
+mod reach;
 mod resume;
 mod timeout;
 mod transmit;
@@ -41,6 +42,8 @@ use crate::crypto::{PeerId, ServiceId, SigningKey};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timers};
 use crate::wire::session_handshake::SHORT_LEN;
+
+pub use owners::TooManyIdentities;
 
 pub use event::{
     Acting, ChannelRef, CircuitFailure, ConnectId, Counters, Event, Failure, Incoming, SavedKeys, SessionId, SessionStatus,

@@ -1,0 +1,217 @@
+//! A small network of nodes in virtual time: links are ordered pipes with a delay, sealed
+//! and opened as a transport does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::crypto::{Group, PeerId, Scheme, ServiceId, SigningKey};
+use crate::dht::{MemoryStore, StoreLimits, dht_id};
+use crate::link::{self, ConnId, Opener, Padding, Pin, Sealer, Transmit};
+use crate::node::{Config, Event, Input, Node, Output};
+use crate::rng::Rng;
+use crate::time::{Instant, Now, UnixTime};
+
+/// One way of every link.
+const DELAY: Duration = Duration::from_millis(2);
+
+/// What travels on a pipe.
+enum Frame {
+    Handshake(Bytes),
+    Sealed(BytesMut),
+    Ready,
+    Close,
+}
+
+/// One end of a connection.
+struct End {
+    node: usize,
+    other: ConnId,
+    crypto: Option<(Sealer, Opener)>,
+}
+
+/// Nodes and the pipes between them.
+pub struct Net {
+    pub now: Now,
+    pub nodes: Vec<Node<MemoryStore>>,
+    pub events: Vec<Vec<Event>>,
+    deadlines: Vec<Option<Instant>>,
+    ends: BTreeMap<ConnId, End>,
+    pipe: VecDeque<(Instant, ConnId, Frame)>,
+    next_conn: u64,
+    pub rng: Rng,
+}
+
+impl Net {
+    /// `n` nodes without links.
+    pub fn new(n: usize, seed: u8) -> Self {
+        let now = Now { instant: Instant::from_micros(1), unix: UnixTime(1_800_000_000) };
+        let mut rng = Rng::from_seed([seed; 32]);
+        let nodes: Vec<_> = (0..n).map(|_| node(now, &mut rng)).collect();
+        Self {
+            now,
+            events: nodes.iter().map(|_| Vec::new()).collect(),
+            deadlines: vec![Some(Instant::ZERO); n],
+            nodes,
+            ends: BTreeMap::new(),
+            pipe: VecDeque::new(),
+            next_conn: 0,
+            rng,
+        }
+    }
+
+    /// A fresh Ed25519 identity on a node.
+    pub fn identity(&mut self, node: usize) -> ServiceId {
+        let key = Arc::new(SigningKey::generate(Scheme::Ed25519, &mut self.rng));
+        let id = key.public().service_id();
+        self.nodes[node].add_identity(self.now, key, None).unwrap();
+        id
+    }
+
+    /// `a` dials `b`.
+    pub fn link(&mut self, a: usize, b: usize) {
+        let (out, accepted) = (ConnId(self.next_conn), ConnId(self.next_conn + 1));
+        self.next_conn += 2;
+        self.ends.insert(out, End { node: a, other: accepted, crypto: None });
+        self.ends.insert(accepted, End { node: b, other: out, crypto: None });
+        self.nodes[b].handle_input(self.now, Input::Accepted { conn: accepted, source: "192.0.2.1".parse().unwrap() });
+        self.nodes[a].handle_input(self.now, Input::Dialed { conn: out, pin: Pin::None });
+        self.drain(b);
+        self.drain(a);
+    }
+
+    /// Sends a frame to the other end of a connection.
+    fn push(&mut self, conn: ConnId, frame: Frame) {
+        if let Some(end) = self.ends.get(&conn) {
+            self.pipe.push_back((self.now.instant + DELAY, end.other, frame));
+        }
+    }
+
+    /// Does what a node wants done.
+    pub fn drain(&mut self, node: usize) {
+        loop {
+            match self.nodes[node].poll_output(self.now) {
+                Output::Timeout(at) => {
+                    self.deadlines[node] = at;
+                    return;
+                }
+                Output::Event(event) => self.events[node].push(event),
+                Output::Transmit(Transmit::Handshake { conn, frame }) => self.push(conn, Frame::Handshake(frame.into())),
+                Output::Transmit(Transmit::Established { conn, sealer, opener, .. }) => {
+                    if let Some(end) = self.ends.get_mut(&conn) {
+                        end.crypto = Some((sealer, opener));
+                    }
+                }
+                Output::Transmit(Transmit::Batch { conn, batch }) => {
+                    let now = self.now;
+                    let sealed = self.ends.get_mut(&conn).and_then(|end| end.crypto.as_mut()).map(|(sealer, _)| sealer.seal(now, batch));
+                    if let Some(sealed) = sealed {
+                        self.push(conn, Frame::Sealed(sealed));
+                        self.pipe.push_back((self.now.instant + Duration::from_micros(50), conn, Frame::Ready));
+                        self.pipe.make_contiguous().sort_by_key(|(at, ..)| *at);
+                    }
+                }
+                Output::Transmit(Transmit::Close { conn, .. }) => {
+                    self.push(conn, Frame::Close);
+                    self.ends.remove(&conn);
+                }
+            }
+        }
+    }
+
+    /// One frame, or one deadline.
+    fn step(&mut self) {
+        let frame = self.pipe.front().map(|(at, ..)| *at);
+        let timer = self.deadlines.iter().flatten().min().copied();
+        let at = crate::time::earliest(frame, timer).expect("something happens");
+        let later = at.saturating_since(self.now.instant);
+        self.now.instant = self.now.instant.max(at);
+        self.now.unix = UnixTime(1_800_000_000 + self.now.instant.as_micros() / 1_000_000);
+        debug_assert!(later < Duration::from_secs(100_000));
+        if frame == Some(at) {
+            let Some((_, conn, frame)) = self.pipe.pop_front() else { return };
+            return self.deliver(conn, frame);
+        }
+        for node in 0..self.nodes.len() {
+            if self.deadlines[node].is_some_and(|deadline| deadline <= self.now.instant) {
+                self.nodes[node].handle_input(self.now, Input::Timeout);
+                self.drain(node);
+            }
+        }
+    }
+
+    /// Hands a frame to its node.
+    fn deliver(&mut self, conn: ConnId, frame: Frame) {
+        let Some(end) = self.ends.get_mut(&conn) else { return };
+        let node = end.node;
+        let input = match frame {
+            Frame::Handshake(frame) => Input::Frame { conn, frame },
+            Frame::Ready => Input::Ready { conn },
+            Frame::Close => {
+                self.ends.remove(&conn);
+                Input::Closed { conn }
+            }
+            Frame::Sealed(frame) => {
+                let (_, opener) = end.crypto.as_mut().expect("sealed frames come after the handshake");
+                Input::Plaintext { conn, plaintext: opener.open(frame).expect("frames of an honest peer open") }
+            }
+        };
+        self.nodes[node].handle_input(self.now, input);
+        self.drain(node);
+    }
+
+    /// Runs for a while.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now.instant + time;
+        while self.now.instant < end {
+            self.step();
+        }
+    }
+
+    /// Runs until a condition holds; panics after `limit` of virtual time.
+    pub fn until(&mut self, limit: Duration, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = self.now.instant + limit;
+        while !done(self) {
+            assert!(self.now.instant < end, "not within {limit:?}: {what}");
+            self.step();
+        }
+    }
+
+    /// Takes the first event of a node that `pick` wants.
+    pub fn take<T>(&mut self, node: usize, pick: impl Fn(&Event) -> Option<T>) -> Option<T> {
+        let at = self.events[node].iter().position(|event| pick(event).is_some())?;
+        pick(&self.events[node].remove(at))
+    }
+
+    /// A node's id.
+    pub fn peer(&self, node: usize) -> PeerId {
+        self.nodes[node].me()
+    }
+}
+
+/// A node with a fresh key.
+fn node(now: Now, rng: &mut Rng) -> Node<MemoryStore> {
+    let keys = Arc::new(SigningKey::generate(Scheme::Ed25519, rng));
+    let me = keys.public().peer_id();
+    let config = Config {
+        links: link::Config {
+            keys,
+            network_key: None,
+            groups: vec![Group::X25519MlKem768, Group::X25519],
+            padding: Padding::Buckets,
+            open: true,
+            aes: false,
+            max_inbound: 128,
+            max_outbound: 48,
+        },
+        routing: Default::default(),
+        epoch: Default::default(),
+        paths: Default::default(),
+        saved_keys: None,
+        advertise: Vec::new(),
+        suffix: "tarnet.alt".into(),
+    };
+    Node::new(now, config, MemoryStore::new(dht_id(&me), StoreLimits::default(), false), rng.fork("node"))
+}
