@@ -12,5 +12,7 @@ pub mod node;
 pub mod rng;
 pub mod routing;
 pub mod session;
+#[cfg(test)]
+mod tidy;
 pub mod time;
 pub mod wire;
