@@ -45,7 +45,7 @@ impl Fragments {
         let end = fragment.offset + packet.payload.len();
         let partial = self.partials.entry(key).or_insert(Partial { since: now, pieces: BTreeMap::new(), bytes: 0, total: None });
         let misplaced = partial.total.is_some_and(|total| end > total || (!fragment.more && end != total))
-            || (fragment.more && packet.payload.len() % 8 != 0)
+            || (fragment.more && !packet.payload.len().is_multiple_of(8))
             || packet.payload.is_empty()
             || end > PAYLOAD_MAX
             || partial.pieces.len() >= FRAGMENTS_MAX

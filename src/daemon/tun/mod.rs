@@ -326,20 +326,27 @@ async fn choose_plan(config: &TunConfig, folder: &Path, routes: &Routes) -> Resu
     Ok(plan)
 }
 
-/// Reads the device until shutdown, then lets the flows say goodbye and takes the routes away.
+/// Reads the device until shutdown, then lets the flows say goodbye and takes the routes
+/// away. They stay when the device was taken from us.
 async fn run(shared: Arc<Shared>, routes: Routes) {
     let mut tasks = JoinSet::new();
     let mut stopping = shared.stopping.clone();
-    tokio::select! {
-        _ = stopping.wait_for(|stopping| *stopping) => {}
-        error = read(&shared, &mut tasks) => tracing::error!(%error, "the TUN device is gone"),
-    }
+    let clean = tokio::select! {
+        _ = stopping.wait_for(|stopping| *stopping) => true,
+        error = read(&shared, &mut tasks) => {
+            tracing::error!(%error, "the TUN device is gone: names are unreachable until the daemon is started again");
+            false
+        }
+    };
     let all = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
         tracing::debug!(left = tasks.len(), "flows were cut off at stop");
     }
     tasks.abort_all();
-    routes.unblock(shared.book.addresses()).await;
+    // Without the device these routes are all that keeps packets in the house.
+    if clean {
+        routes.unblock(shared.book.addresses()).await;
+    }
 }
 
 /// Reads the device until it fails.

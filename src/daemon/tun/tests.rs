@@ -327,6 +327,11 @@ fn inside_restart() {
     // Where a route of the host overlaps, another prefix is taken, and kept.
     ip("route add 198.19.5.0/24 via 192.0.2.2");
     let kept = Lab::over(folder);
+    // The device is taken from us: still nothing leaves.
+    ip("link del tarnet0");
+    assert_eq!(connect_error(before[0], double::ECHO).0, Errno::EHOSTUNREACH);
+    let folder = kept.stop();
+    let kept = Lab::over(folder);
     assert_eq!(kept.tun().ipv4().to_string(), "198.18.0.1");
     std::fs::remove_dir_all(kept.stop()).unwrap();
     let moved = Lab::new("moved");

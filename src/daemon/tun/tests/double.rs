@@ -92,12 +92,9 @@ fn open(port: u16) -> Result<Channel, ConnectError> {
 /// The far end of a channel.
 async fn serve(port: u16, mut end: ChannelEnd, mut kicked: mpsc::Receiver<ChannelKey>) {
     let chunk = Bytes::from(vec![1; CHUNK]);
-    match port {
-        GREETER => {
-            end.give(Bytes::from_static(GREETING));
-            end.finish();
-        }
-        _ => {}
+    if port == GREETER {
+        end.give(Bytes::from_static(GREETING));
+        end.finish();
     }
     loop {
         match port {
