@@ -1,2 +1,6 @@
-//! x
-fn main(){}
+//! `tarnet`: the command line.
+
+/// Runs the command line.
+fn main() -> std::process::ExitCode {
+    tarnet_cli::main()
+}

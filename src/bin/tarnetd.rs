@@ -1,2 +1,6 @@
-//! x
-fn main(){}
+//! `tarnetd`: the daemon.
+
+/// Runs the daemon.
+fn main() -> std::process::ExitCode {
+    tarnet_daemon::main()
+}

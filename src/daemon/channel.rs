@@ -7,6 +7,7 @@
 //! session, and so the far end's window closes.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -34,12 +35,43 @@ pub enum ChannelError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelKey(pub u64);
 
+/// How front ends wake the node's task. A wake-up that finds the queue full is not lost: the node's task is told
+/// to look at every channel.
+#[derive(Clone)]
+pub struct Kicks {
+    keys: mpsc::Sender<ChannelKey>,
+    missed: Arc<AtomicBool>,
+}
+
+impl Kicks {
+    /// Wake-ups through a queue of `len`.
+    #[must_use]
+    pub fn new(len: usize) -> (Self, mpsc::Receiver<ChannelKey>) {
+        let (keys, received) = mpsc::channel(len);
+        (Self { keys, missed: Arc::default() }, received)
+    }
+
+    /// Wakes the node's task without waiting.
+    fn kick_now(&self, key: ChannelKey) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.keys.try_send(key) {
+            self.missed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether a wake-up found the queue full since the last call.
+    #[must_use]
+    pub fn take_missed(&self) -> bool {
+        self.missed.load(Ordering::Acquire) && self.missed.swap(false, Ordering::AcqRel)
+    }
+}
+
 /// One direction's queue.
 #[derive(Default)]
 struct Direction {
     queue: VecDeque<Bytes>,
     bytes: usize,
     finished: bool,
+    discarded: bool,
     error: Option<ChannelError>,
 }
 
@@ -52,7 +84,7 @@ struct Shared {
     down: Mutex<Direction>,
     up_room: Notify,
     down_data: Notify,
-    kicks: mpsc::Sender<ChannelKey>,
+    kicks: Kicks,
 }
 
 /// Locks a direction; a poisoned lock only means that another thread panicked between two plain stores.
@@ -83,7 +115,7 @@ pub struct ChannelEnd(Arc<Shared>);
 /// Makes the two sides of a channel. `kicks` receives the key whenever the node's side has
 /// something to do: new bytes up, or room down.
 #[must_use]
-pub fn channel(key: ChannelKey, kicks: mpsc::Sender<ChannelKey>) -> (Channel, ChannelEnd) {
+pub fn channel(key: ChannelKey, kicks: Kicks) -> (Channel, ChannelEnd) {
     let shared = Arc::new(Shared {
         key,
         up: Mutex::default(),
@@ -102,7 +134,7 @@ pub fn channel(key: ChannelKey, kicks: mpsc::Sender<ChannelKey>) -> (Channel, Ch
 impl Shared {
     /// Wakes the node's task for this channel. Waits only when the node is far behind.
     async fn kick(&self) {
-        let _ = self.kicks.send(self.key).await;
+        let _ = self.kicks.keys.send(self.key).await;
     }
 }
 
@@ -121,7 +153,7 @@ impl ChannelReader {
                     left < QUEUE_BYTES_MAX / 2 && left + chunk.len() >= QUEUE_BYTES_MAX / 2
                 });
                 if crossed {
-                    let _ = self.0.kicks.try_send(self.0.key);
+                    self.0.kicks.kick_now(self.0.key);
                 }
                 return result;
             }
@@ -140,6 +172,18 @@ impl ChannelReader {
             return Some(Err(error));
         }
         down.finished.then_some(Ok(None))
+    }
+}
+
+impl Drop for ChannelReader {
+    /// Nobody reads any more: what is there, and what still comes, is discarded.
+    fn drop(&mut self) {
+        let mut down = lock(&self.0.down);
+        down.discarded = true;
+        down.queue.clear();
+        down.bytes = 0;
+        drop(down);
+        self.0.kicks.kick_now(self.0.key);
     }
 }
 
@@ -194,7 +238,7 @@ impl ChannelWriter {
     fn abort(&mut self) {
         self.done = true;
         lock(&self.shared.up).error = Some(ChannelError::Reset);
-        let _ = self.shared.kicks.try_send(self.shared.key);
+        self.shared.kicks.kick_now(self.shared.key);
     }
 }
 
@@ -256,6 +300,9 @@ impl ChannelEnd {
     /// Gives a chunk or message to the front end. The caller has asked [`Self::room`].
     pub fn give(&mut self, chunk: Bytes) {
         let mut down = lock(&self.0.down);
+        if down.discarded {
+            return;
+        }
         down.bytes += chunk.len();
         down.queue.push_back(chunk);
         drop(down);

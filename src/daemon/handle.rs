@@ -146,6 +146,8 @@ pub struct ListenRequest {
     pub mode: Mode,
     /// Who may connect; empty: anyone.
     pub allow: Vec<ServiceId>,
+    /// Wait for the caller's proof of its identity also where anyone may connect.
+    pub await_caller: bool,
     /// Connections at once; 0: the node-wide bound.
     pub connections_max: usize,
 }

@@ -107,6 +107,7 @@ async fn listen(serving: &Serving) -> Result<Listener, NotListening> {
         port: service.port.clone(),
         mode: service.protocol.mode(),
         allow,
+        await_caller: service.proxy_protocol,
         connections_max: service.connections_max,
     };
     serving.handle.listen(request).await.map_err(NotListening::Node)

@@ -27,6 +27,20 @@ pub use table::{Op, Table};
 
 use files::Lock;
 
+/// Looks at the keys of a state folder, for `--check`; makes nothing.
+///
+/// # Errors
+/// Others can read the keys, or one is damaged.
+pub fn check(folder: &Path) -> Result<(), Error> {
+    let keys = folder.join("keys");
+    if keys.exists() {
+        let keys = KeyFolder::open(&keys)?;
+        keys.node()?;
+        keys.identities()?;
+    }
+    Ok(())
+}
+
 /// The state folder of a running daemon.
 pub struct State {
     /// The keys.

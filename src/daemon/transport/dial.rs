@@ -171,6 +171,29 @@ impl Dialler {
         });
     }
 
+    /// The URI behind a connection, if it was dialled for one.
+    #[must_use]
+    pub fn uri_of(&self, conn: ConnId) -> Option<PeerUri> {
+        let table = lock(&self.0.table);
+        let found = table.targets.values().find(|(target, _)| lock(&target.state).conn == Some(conn))?;
+        match &lock(&found.0.state).place {
+            Place::Uri(uri) => Some(uri.clone()),
+            Place::Addresses(_) => None,
+        }
+    }
+
+    /// Expects nobody in particular any more where `peer` was remembered; a pin in the URI stays.
+    pub fn forget(&self, peer: &PeerId) {
+        for (target, _) in lock(&self.0.table).targets.values() {
+            let mut state = lock(&target.state);
+            let pinned = matches!(&state.place, Place::Uri(uri) if uri.pin.is_some());
+            if state.expect.peer() == Some(*peer) && !pinned {
+                (state.expect, state.peer) = (Pin::None, None);
+                target.wake.notify_one();
+            }
+        }
+    }
+
     /// The network changed: everybody who waits tries again now.
     pub fn wake(&self) {
         for (target, _) in lock(&self.0.table).targets.values() {

@@ -171,7 +171,8 @@ pub struct TunHandle {
     name: String,
     ipv6: bool,
     dns: DnsHandle,
-    task: JoinHandle<()>,
+    alive: tokio::task::AbortHandle,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl TunHandle {
@@ -202,7 +203,7 @@ impl TunHandle {
     /// `up`, or `down` once the device is gone.
     #[must_use]
     pub fn state(&self) -> &'static str {
-        if self.task.is_finished() { "down" } else { "up" }
+        if self.alive.is_finished() { "down" } else { "up" }
     }
 
     /// TCP and UDP flows there are.
@@ -236,8 +237,9 @@ impl TunHandle {
     }
 
     /// Waits until the TUN has stopped, which `shutdown` asks for. The `unreachable` routes are gone then.
-    pub async fn stopped(self) {
-        if self.task.await.is_err() {
+    pub async fn stopped(&self) {
+        let Some(task) = self.task.lock().await.take() else { return };
+        if task.await.is_err() {
             tracing::error!("the TUN task panicked");
         }
     }
@@ -280,7 +282,8 @@ pub async fn start(
         stopping: shutdown,
     });
     let task = tokio::spawn(run(Arc::clone(&shared), routes));
-    Ok(TunHandle { shared, name: config.name, ipv6, dns, task })
+    let (alive, task) = (task.abort_handle(), tokio::sync::Mutex::new(Some(task)));
+    Ok(TunHandle { shared, name: config.name, ipv6, dns, alive, task })
 }
 
 /// Undoes what a daemon that was killed left behind: the `unreachable` routes of its plan.

@@ -1,0 +1,137 @@
+//! The control socket: HTTP/1.1 over a Unix socket, JSON bodies. `GET` reads,
+//! `POST`/`PUT`/`DELETE` change, `listen` and `connect` upgrade to a byte stream.
+//!
+//! Whoever may open the socket (mode 0660) is checked once more by uid: root, the
+//! daemon's own user, or a member of the socket's group. Bounds: [`CONNECTIONS_MAX`]
+//! connections at once, [`BODY_LEN_MAX`] bytes of body, [`HEAD_TIME_MAX`] for a head.
+
+mod answer;
+mod bench;
+mod dht;
+mod identity;
+mod metrics;
+mod pipe;
+mod route;
+mod target;
+mod zone;
+
+pub use bench::serve as serve_bench;
+pub use target::parse as parse_target;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tarnet_api as api;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::handle::NodeHandle;
+
+/// Connections served at once; others wait in the socket's backlog.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// Bytes of the largest request body: records and content blocks are far smaller.
+const BODY_LEN_MAX: usize = 1024 * 1024;
+
+/// Time for a client to send the head of a request.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What the daemon's shell knows that the node does not.
+pub trait Shell: Send + Sync + 'static {
+    /// Fills in TUN, DNS, flows and process.
+    fn complete(&self, status: &mut api::Status);
+    /// The services that `expose` serves.
+    fn services(&self) -> Vec<api::Service>;
+}
+
+/// Asks the shell to read its files again; the answer is the warnings.
+pub type Reload = mpsc::Sender<oneshot::Sender<Vec<String>>>;
+
+/// What every request needs.
+pub struct Context {
+    /// The node.
+    pub node: NodeHandle,
+    /// The shell.
+    pub shell: Arc<dyn Shell>,
+    /// Where reloads go.
+    pub reload: Reload,
+    /// The host's own search domains, which petnames must not shadow.
+    pub search_domains: Vec<String>,
+}
+
+/// The listening socket; its file is removed on drop.
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl ControlSocket {
+    /// Listens on `path`, mode 0660. A socket that nobody answers on is replaced.
+    ///
+    /// # Errors
+    /// The path is in use by a living daemon, or cannot be written.
+    pub fn bind(path: &Path) -> std::io::Result<Self> {
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        if path.exists() {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "another daemon answers there"));
+            }
+            std::fs::remove_file(path)?;
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Serves until `stop` changes or its sender is gone, then lets open requests end by themselves.
+    pub async fn serve(self, context: Arc<Context>, mut stop: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stop.changed() => return,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Out of descriptors: the next accept would fail at once, too.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let context = Arc::clone(&context);
+            tokio::spawn(async move {
+                connection(stream, context).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Serves one connection.
+async fn connection(stream: UnixStream, context: Arc<Context>) {
+    let service = service_fn(move |request| {
+        let context = Arc::clone(&context);
+        async move { Ok::<_, std::convert::Infallible>(route::answer(&context, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "control connection ended");
+    }
+}

@@ -1,0 +1,315 @@
+//! The daemon's life: flags, settings, state, node, front ends, ready; then signals until
+//! it is told to stop, and everything in reverse.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::banner::{Facts, banner};
+use crate::config::{Config, Environment, Flags, Paths, Settings, Switch};
+use crate::control::{Context, ControlSocket};
+use crate::engine::{DEFAULT_IDENTITY, Engine, Parts};
+use crate::expose::Exposer;
+use crate::handle::NodeHandle;
+use crate::notify::notify;
+use crate::resolve::{ResolveSocket, Resolver};
+use crate::shell::FrontEnds;
+use crate::store::State;
+use crate::transport::mdns::Mdns;
+use crate::transport::{Clock, Dialler, Transport, listen};
+use crate::tun::book::AddressBook;
+use crate::tun::{self, TunConfig, TunHandle};
+use crate::{dns, socks, start};
+
+/// Reloads that may wait.
+const RELOADS_LEN_MAX: usize = 4;
+
+/// Runs `tarnetd`. Exit codes: 0 stopped or done, 1 failed, 2 usage or settings.
+#[must_use]
+pub fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let env = Environment::of_process();
+    let settings = Paths::find(&flags, &env).map_err(anyhow::Error::from).and_then(|paths| {
+        let settings = Settings::load(&flags, &env, &paths)?;
+        let config = settings.config()?;
+        Ok((paths, settings, config))
+    });
+    let (paths, settings, config) = match settings {
+        Ok(all) => all,
+        Err(error) => {
+            eprintln!("tarnetd: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    if flags.print_config {
+        print!("{}", settings.print());
+        return ExitCode::SUCCESS;
+    }
+    log(&config.log.level);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tarnetd: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        if flags.cleanup {
+            tun::cleanup(&paths.state_dir).await?;
+            let _ = std::fs::remove_file(&paths.socket);
+            return Ok(());
+        }
+        if flags.check {
+            return check(&paths, &config);
+        }
+        run(config, paths).await
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tarnetd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs one line each to stderr: UTC time, level, module.
+fn log(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .parse(std::env::var("TARNET_LOG").unwrap_or_else(|_| format!("warn,tarnet_daemon={level},tarnet_core={level}")))
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// `--check`: settings were read; keys and services are looked at.
+fn check(paths: &Paths, config: &Config) -> anyhow::Result<()> {
+    crate::store::check(&paths.state_dir)?;
+    let bad = Exposer::check(&paths.services(config));
+    for error in &bad {
+        eprintln!("tarnetd: {error}");
+    }
+    if bad.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("{} service files are wrong", bad.len())) }
+}
+
+/// Everything that runs beside the node, to be stopped in this order.
+struct Running {
+    tun: Result<Arc<TunHandle>, String>,
+    mdns: Option<Mdns>,
+    accepting: Vec<tokio::task::JoinHandle<()>>,
+    engine: tokio::task::JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    engine_stop: watch::Sender<bool>,
+    state: State,
+}
+
+/// Starts everything, waits for the end, stops everything.
+async fn run(config: Config, paths: Paths) -> anyhow::Result<()> {
+    let clock = Clock::start();
+    let state = State::open(&paths.state_dir)?;
+    let control = ControlSocket::bind(&paths.socket).with_context(|| format!("control socket {}", paths.socket.display()))?;
+    let loaded = start::load(&config, &state.keys, &state.disk, clock.now()).await?;
+    let me = loaded.node.me();
+    let address = loaded.identities.iter().find(|(name, _)| name == DEFAULT_IDENTITY);
+    let address = address.map(|(_, key)| key.public().service_id().to_string()).unwrap_or_default();
+
+    let (transport, conns) = Transport::new(clock.clone());
+    let rng = tarnet_core::rng::Rng::from_seed(crate::seed());
+    let dialler = Dialler::new(transport.clone(), config.node.max_outbound, rng);
+    let listeners = listen::bind_all(&config.tcp.listen)?;
+    let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
+    let budget = listen::accepted_budget(config.node.max_inbound);
+    let accepting = listeners.into_iter().map(|listener| listen::serve(listener, transport.clone(), Arc::clone(&budget))).collect();
+    for uri in &config.bootstrap.peers {
+        dialler.add(uri, loaded.peers.remembered(uri))?;
+    }
+    let (node, requests) = NodeHandle::new();
+    let (engine_stop, engine_stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
+    let parts = Parts {
+        node: loaded.node,
+        clock,
+        dialler: dialler.clone(),
+        keys: state.keys.clone(),
+        disk: state.disk.clone(),
+        requests,
+        conns,
+        peers: loaded.peers,
+    };
+    let engine = tokio::spawn(Engine::run(parts, loaded.identities, engine_stopped));
+    let mdns = start_mdns(&config, me, port, &dialler);
+    let tun = start_tun(&config, &node, &paths, stopped.clone()).await?;
+    let running = Running { tun, mdns, accepting, engine, stop, engine_stop, state };
+    front_ends(config, paths, &address, &me.to_string(), node, running, control, stopped).await
+}
+
+/// Announces us on the local network, where that is possible.
+fn start_mdns(config: &Config, me: tarnet_core::crypto::PeerId, port: Option<u16>, dialler: &Dialler) -> Option<Mdns> {
+    if !config.bootstrap.mdns {
+        return None;
+    }
+    match Mdns::start(me, port, std::slice::from_ref(&config.tun.name), dialler.clone()) {
+        Ok(mdns) => Some(mdns),
+        Err(error) => {
+            tracing::warn!(%error, "mDNS is off");
+            None
+        }
+    }
+}
+
+/// Brings the TUN up; without the capability `auto` goes on without it and says so.
+async fn start_tun(
+    config: &Config,
+    node: &NodeHandle,
+    paths: &Paths,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<Result<Arc<TunHandle>, String>> {
+    if config.tun.enabled == Switch::Off {
+        return Ok(Err("off: tun.enabled = false".into()));
+    }
+    let settings = TunConfig {
+        name: config.tun.name.clone(),
+        ipv4: config.tun.ipv4.map(|prefix| prefix.to_string()).unwrap_or_default(),
+        ipv6: config.tun.ipv6.map(|prefix| prefix.to_string()).unwrap_or_default(),
+        mtu: config.tun.mtu,
+        identity: config.tun.identity.clone(),
+        users: config.tun.users.clone(),
+    };
+    let responder = dns::DnsConfig {
+        mode: if config.dns.mode == crate::config::DnsMode::Off { dns::Mode::Off } else { dns::Mode::Auto },
+        suffix: config.dns.suffix.clone(),
+        listen: if config.dns.enabled { config.dns.listen.clone() } else { Vec::new() },
+        ttl_s: u32::try_from(config.dns.ttl.as_secs()).unwrap_or(u32::MAX),
+    };
+    match tun::start(settings, node.clone(), responder, &paths.state_dir, stopped).await {
+        Ok(handle) => Ok(Ok(Arc::new(handle))),
+        Err(error) if config.tun.enabled == Switch::Auto && error.is_missing_capability() => {
+            tracing::info!("TUN and DNS are off: {error}; give the daemon CAP_NET_ADMIN and /dev/net/tun to have them");
+            Ok(Err(format!("off: {error}")))
+        }
+        Err(error) => Err(error).context("TUN"),
+    }
+}
+
+/// Starts what users meet, says that we are ready, and waits for the end.
+#[allow(clippy::too_many_arguments, reason = "one caller; each is moved in")]
+async fn front_ends(
+    config: Config,
+    paths: Paths,
+    address: &str,
+    peer_id: &str,
+    node: NodeHandle,
+    running: Running,
+    control: ControlSocket,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let book = running.tun.as_ref().ok().map(|tun| tun.book().clone());
+    let socks = start_socks(&config, &node, book.clone())?;
+    let exposer = match config.expose.enabled {
+        true => Some(Exposer::start(node.clone(), paths.services(&config).to_owned()).await),
+        false => None,
+    };
+    let resolver = Resolver { node: node.clone(), book, shared_identity: config.tun.identity.clone() };
+    match ResolveSocket::bind(&paths.socket.with_file_name("resolve.sock")) {
+        Ok(socket) => drop(tokio::spawn(socket.serve(Arc::new(resolver), stopped.clone()))),
+        Err(error) => tracing::warn!(%error, "the resolve socket is off: tarify will not work"),
+    }
+    if config.bench.allow {
+        tokio::spawn(crate::control::serve_bench(node.clone(), DEFAULT_IDENTITY.into()));
+        tokio::spawn(crate::control::serve_bench(node.clone(), "peer".into()));
+    }
+    let (reload, reloads) = mpsc::channel(RELOADS_LEN_MAX);
+    let shell = Arc::new(FrontEnds {
+        tun: running.tun.clone(),
+        tun_identity: config.tun.identity.clone(),
+        exposer: exposer.clone(),
+        socks: socks.clone(),
+        dns_mode: "auto".into(),
+    });
+    let context = Context { node, shell, reload, search_domains: search_domains() };
+    tokio::spawn(control.serve(Arc::new(context), stopped));
+
+    let (tun, dns) = match &running.tun {
+        Ok(tun) => {
+            let dns = tun.dns().status();
+            (format!("{} {} mtu {}", tun.name(), tun.ipv4(), tun.mtu()), format!("{}: {}", dns.mode, dns.state))
+        }
+        Err(why) => (why.clone(), "off: it answers on the TUN".into()),
+    };
+    print!("{}", banner(&config, &paths, &Facts { address, peer_id, tun, dns, socks }));
+    let _ = std::io::Write::flush(&mut std::io::stdout());
+    notify("READY=1");
+    wait(exposer.as_ref(), reloads).await?;
+    notify("STOPPING=1");
+    stop(running).await;
+    Ok(())
+}
+
+/// Serves SOCKS5; says on which addresses. The tasks end with the runtime.
+fn start_socks(config: &Config, node: &NodeHandle, book: Option<AddressBook>) -> anyhow::Result<Vec<String>> {
+    let book: Arc<dyn socks::AddressBook> = match book {
+        Some(book) => Arc::new(book),
+        None => Arc::new(socks::NoAddresses),
+    };
+    let front = socks::Front::new(node.clone(), book, config);
+    let mut serving = Vec::new();
+    for listener in listen::bind_all(&config.socks.listen).context("socks.listen")? {
+        serving.push(listener.local_addr()?.to_string());
+        front.serve(listener);
+    }
+    Ok(serving)
+}
+
+/// Serves reloads until a signal says stop.
+async fn wait(exposer: Option<&Exposer>, mut reloads: mpsc::Receiver<oneshot::Sender<Vec<String>>>) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        let reply = tokio::select! {
+            _ = hangup.recv() => None,
+            Some(reply) = reloads.recv() => Some(reply),
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
+        notify("RELOADING=1");
+        let warnings = match exposer {
+            Some(exposer) => exposer.reload().await.iter().map(ToString::to_string).collect(),
+            None => Vec::new(),
+        };
+        notify("READY=1");
+        if let Some(reply) = reply {
+            let _ = reply.send(warnings);
+        }
+    }
+}
+
+/// Stops the front ends, then the node, then the disk.
+async fn stop(running: Running) {
+    let Running { tun, mdns, accepting, engine, stop, engine_stop, state } = running;
+    let _ = stop.send(true);
+    for task in &accepting {
+        task.abort();
+    }
+    if let Some(mdns) = mdns {
+        mdns.stop().await;
+    }
+    if let Ok(tun) = tun {
+        tun.stopped().await;
+    }
+    let _ = engine_stop.send(true);
+    let _ = engine.await;
+    // The disk's thread writes what is queued once the last user of it is gone.
+    let _ = tokio::task::spawn_blocking(move || state.close()).await;
+}
+
+/// The host's own search domains, which petnames must not shadow. `resolv.conf(5)`
+fn search_domains() -> Vec<String> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("search ").or_else(|| line.strip_prefix("domain ")));
+    lines.flat_map(str::split_whitespace).map(|domain| domain.trim_end_matches('.').to_ascii_lowercase()).collect()
+}

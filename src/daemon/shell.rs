@@ -1,0 +1,65 @@
+//! What the daemon knows besides the node: TUN, DNS, services, SOCKS5, the process.
+
+use std::sync::Arc;
+
+use tarnet_api as api;
+
+use crate::control::Shell;
+use crate::expose::Exposer;
+use crate::tun::TunHandle;
+
+/// The front ends, for the control socket.
+pub struct FrontEnds {
+    /// The TUN, or why there is none.
+    pub tun: Result<Arc<TunHandle>, String>,
+    /// The acting identity of intercepted flows.
+    pub tun_identity: String,
+    /// The services.
+    pub exposer: Option<Exposer>,
+    /// Addresses of the SOCKS5 proxy.
+    pub socks: Vec<String>,
+    /// The DNS mode asked for.
+    pub dns_mode: String,
+}
+
+impl Shell for FrontEnds {
+    fn complete(&self, status: &mut api::Status) {
+        status.process = process();
+        status.socks.clone_from(&self.socks);
+        match &self.tun {
+            Ok(tun) => {
+                let dns = tun.dns().status();
+                status.flows = tun.flows();
+                status.tun = api::Tun {
+                    name: tun.name().to_owned(),
+                    ipv4: tun.ipv4().to_string(),
+                    ipv6: tun.ipv6().map(|address| address.to_string()).unwrap_or_default(),
+                    mtu: u32::from(tun.mtu()),
+                    state: tun.state().to_owned(),
+                    identity: self.tun_identity.clone(),
+                };
+                status.dns = api::Dns { mode: dns.mode.to_owned(), state: dns.state.to_owned() };
+            }
+            Err(why) => {
+                status.tun.state.clone_from(why);
+                status.dns = api::Dns { mode: self.dns_mode.clone(), state: "off: it answers on the TUN, which is off".into() };
+            }
+        }
+    }
+
+    fn services(&self) -> Vec<api::Service> {
+        self.exposer.as_ref().map(Exposer::list).unwrap_or_default()
+    }
+}
+
+/// Memory, descriptors and tasks of this process. `proc(5)`
+fn process() -> api::Process {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    let page = page.and_then(|page| u64::try_from(page).ok()).unwrap_or(4096);
+    // Reading the folder takes a descriptor of its own.
+    let fds = std::fs::read_dir("/proc/self/fd").map_or(0, |dir| dir.count().saturating_sub(1));
+    let tasks = tokio::runtime::Handle::try_current().map_or(0, |handle| handle.metrics().num_alive_tasks());
+    api::Process { rss_bytes: pages * page, fds, tasks }
+}
