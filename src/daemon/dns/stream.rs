@@ -41,7 +41,7 @@ pub fn frame(message: &[u8]) -> Option<Bytes> {
 /// A channel at whose far end is the responder. Its task ends with the channel, or by [`IDLE`].
 #[must_use]
 pub fn serve(responder: Arc<Responder>) -> Channel {
-    let (kicks, kicked) = mpsc::channel(KICKS_LEN);
+    let (kicks, kicked) = crate::channel::Kicks::new(KICKS_LEN);
     let (front, end) = channel(ChannelKey(0), kicks);
     tokio::spawn(run(responder, end, kicked));
     front

@@ -180,7 +180,7 @@ async fn call(callers: &mpsc::Sender<Incoming>) -> Decision {
 /// Calls and takes the channel's node side.
 async fn connect(callers: &mpsc::Sender<Incoming>) -> (ChannelEnd, mpsc::Receiver<ChannelKey>) {
     let Decision::Accept(deliver) = call(callers).await else { panic!("accepted") };
-    let (kicks, kicked) = mpsc::channel(64);
+    let (kicks, kicked) = crate::channel::Kicks::new(64);
     let (front, end) = channel(ChannelKey(1), kicks);
     assert!(deliver.send(front).is_ok());
     (end, kicked)

@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// A channel, its node side, and the node's kicks.
 fn overlay() -> (Channel, ChannelEnd, mpsc::Receiver<ChannelKey>) {
-    let (kicks, kicked) = mpsc::channel(64);
+    let (kicks, kicked) = crate::channel::Kicks::new(64);
     let (front, end) = channel(ChannelKey(1), kicks);
     (front, end, kicked)
 }

@@ -64,7 +64,7 @@ async fn front(allow_clearnet: bool) -> (std::net::SocketAddr, mpsc::Receiver<Op
                         let _ = reply.send(Err(error));
                         continue;
                     }
-                    let (kicks, kicked) = mpsc::channel(64);
+                    let (kicks, kicked) = crate::channel::Kicks::new(64);
                     let (front, end) = channel(ChannelKey(1), kicks);
                     let _ = reply.send(Ok(front));
                     opened.send((request, end, kicked)).await.unwrap();

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 
 use super::*;
 use crate::channel::{ChannelKey, channel};
@@ -37,7 +36,7 @@ fn another_syn_replaces_a_held_flow_and_the_same_one_does_not() {
 #[tokio::test]
 async fn a_channel_that_breaks_ends_the_flow() {
     let flow = flow();
-    let (kicks, _kicked) = mpsc::channel(8);
+    let (kicks, _kicked) = crate::channel::Kicks::new(8);
     let (front, mut end) = channel(ChannelKey(1), kicks);
     let breaks = async {
         tokio::task::yield_now().await;
@@ -50,7 +49,7 @@ async fn a_channel_that_breaks_ends_the_flow() {
 #[tokio::test]
 async fn a_reset_by_the_program_resets_the_channel() {
     let flow = flow();
-    let (kicks, _kicked) = mpsc::channel(8);
+    let (kicks, _kicked) = crate::channel::Kicks::new(8);
     let (front, end) = channel(ChannelKey(1), kicks);
     let reset = async {
         tokio::time::timeout(Duration::from_millis(1), std::future::pending::<()>()).await.unwrap_err();
@@ -64,7 +63,7 @@ async fn a_reset_by_the_program_resets_the_channel() {
 
 #[test]
 fn what_a_channel_has_ready_is_taken_without_waiting() {
-    let (kicks, _kicked) = mpsc::channel(8);
+    let (kicks, _kicked) = crate::channel::Kicks::new(8);
     let (mut front, mut end) = channel(ChannelKey(1), kicks);
     assert_eq!(ready(&mut front.reader), None);
     end.give(Bytes::from_static(b"a"));

@@ -80,7 +80,7 @@ fn open(port: u16) -> Result<Channel, ConnectError> {
         NO_NAME => ConnectError::NoSuchName,
         TIMEOUT => ConnectError::Timeout,
         _ => {
-            let (kicks, kicked) = mpsc::channel(KICKS_LEN);
+            let (kicks, kicked) = crate::channel::Kicks::new(KICKS_LEN);
             let (front, end) = channel(ChannelKey(1), kicks);
             tokio::spawn(serve(port, end, kicked));
             return Ok(front);
