@@ -52,7 +52,9 @@ impl Error {
     pub fn hint(&self) -> &str {
         match self {
             Self::NoDaemon { .. } => "start it with `tarnetd`, or name its socket with --socket",
-            Self::Refused(failure) | Self::NotFound(failure) | Self::TimedOut(failure) | Self::Usage(failure) => &failure.hint,
+            Self::Refused(failure) | Self::NotFound(failure) | Self::TimedOut(failure) | Self::Usage(failure) => {
+                &failure.hint
+            }
             Self::Broken(_) => "are the daemon and this program of one version?",
         }
     }
@@ -83,7 +85,13 @@ impl Client {
     }
 
     /// Sends one request and returns the response's head and connection.
-    async fn send(&self, method: Method, path: &str, body: Bytes, upgrade: bool) -> Result<Response<hyper::body::Incoming>, Error> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        upgrade: bool,
+    ) -> Result<Response<hyper::body::Incoming>, Error> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| Error::NoDaemon { path: self.socket.clone(), source })?;
@@ -122,7 +130,12 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, Error> {
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(broken)?;
         let body = self.raw(method, path, body.into()).await?;
         serde_json::from_slice(&body).map_err(broken)
@@ -146,10 +159,8 @@ impl Client {
 
 /// The error of a bad answer.
 fn failure(status: StatusCode, body: &[u8]) -> Error {
-    let failure: Failure = serde_json::from_slice(body).unwrap_or_else(|_| Failure {
-        error: format!("the daemon answered {status}"),
-        hint: String::new(),
-    });
+    let failure: Failure = serde_json::from_slice(body)
+        .unwrap_or_else(|_| Failure { error: format!("the daemon answered {status}"), hint: String::new() });
     match status {
         StatusCode::NOT_FOUND => Error::NotFound(failure),
         StatusCode::GATEWAY_TIMEOUT => Error::TimedOut(failure),

@@ -52,7 +52,15 @@ async fn peers(session: &Session, command: Peers) -> Result<(), CliError> {
             show(session.json, &peers, |peers| {
                 let rows: Vec<_> = peers
                     .iter()
-                    .map(|peer| vec![peer.state.clone(), peer.source.clone(), peer.address.clone(), peer.peer_id.clone(), peer.error.clone()])
+                    .map(|peer| {
+                        vec![
+                            peer.state.clone(),
+                            peer.source.clone(),
+                            peer.address.clone(),
+                            peer.peer_id.clone(),
+                            peer.error.clone(),
+                        ]
+                    })
                     .collect();
                 table(&["STATE", "SOURCE", "ADDRESS", "PEER", "ERROR"], &rows);
             })
@@ -72,7 +80,8 @@ pub async fn done(session: &Session, method: Method, path: &str, body: &impl ser
 
 /// `tarnet ping`: one round trip a second, a line each.
 async fn ping(session: &Session, target: &str, count: u32) -> Result<(), CliError> {
-    let request = api::ConnectRequest { target: target.into(), identity: session.identity.clone(), ..Default::default() };
+    let request =
+        api::ConnectRequest { target: target.into(), identity: session.identity.clone(), ..Default::default() };
     for seq in 1..=count {
         let started = tokio::time::Instant::now();
         let mut pong: api::Pong = session.client.call(Method::POST, "/v1/ping", &request).await?;

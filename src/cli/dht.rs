@@ -32,7 +32,8 @@ pub async fn run(session: &Session, command: Dht) -> Result<(), CliError> {
             show(session.json, &hash, |hash| println!("{}", hash.hash))
         }
         Dht::GetSigned { hash } => {
-            let values: Vec<api::SignedValue> = session.client.get(&format!("/v1/dht/signed/{}", segment(&hash))).await?;
+            let values: Vec<api::SignedValue> =
+                session.client.get(&format!("/v1/dht/signed/{}", segment(&hash))).await?;
             show(session.json, &values, |values| {
                 for value in values {
                     println!("{} {}", value.signer, value.value);
@@ -53,7 +54,8 @@ pub async fn run(session: &Session, command: Dht) -> Result<(), CliError> {
 
 /// Prints a content block as it is, or as a JSON object.
 async fn get(session: &Session, hash: &str) -> Result<(), CliError> {
-    let value: Bytes = session.client.raw(Method::GET, &format!("/v1/dht/content/{}", segment(hash)), Bytes::new()).await?;
+    let value: Bytes =
+        session.client.raw(Method::GET, &format!("/v1/dht/content/{}", segment(hash)), Bytes::new()).await?;
     if session.json {
         let value = String::from_utf8_lossy(&value).into_owned();
         return crate::output::json(&api::SignedValue { signer: String::new(), value });

@@ -37,7 +37,8 @@ pub async fn run(session: &Session, command: Identity) -> Result<(), CliError> {
         }
         Identity::Update { name, privacy, intro_points, outbound_hops } => {
             let privacy = privacy.map(|privacy| privacy_name(privacy).to_owned());
-            let request = api::IdentityRequest { name: name.clone(), scheme: None, privacy, intro_points, outbound_hops };
+            let request =
+                api::IdentityRequest { name: name.clone(), scheme: None, privacy, intro_points, outbound_hops };
             let identity = session.client.call(Method::PUT, &path(&name), &request).await?;
             show(session.json, &identity, |identity: &api::Identity| {
                 println!("Updated identity '{}':", identity.name);
@@ -69,7 +70,14 @@ async fn list(session: &Session) -> Result<(), CliError> {
     show(session.json, &identities, |identities| {
         let rows: Vec<_> = identities
             .iter()
-            .map(|identity| vec![identity.name.clone(), identity.service_id.clone(), identity.scheme.clone(), identity.privacy.clone()])
+            .map(|identity| {
+                vec![
+                    identity.name.clone(),
+                    identity.service_id.clone(),
+                    identity.scheme.clone(),
+                    identity.privacy.clone(),
+                ]
+            })
             .collect();
         table(&["NAME", "SERVICE ID", "SCHEME", "PRIVACY"], &rows);
     })

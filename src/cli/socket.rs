@@ -10,11 +10,7 @@ const PACKAGED: &str = "/run/tarnet/tarnet.sock";
 fn own_sockets() -> Vec<PathBuf> {
     let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = env("XDG_DATA_HOME").or_else(|| env("HOME").map(|home| home.join(".local/share")));
-    [env("XDG_RUNTIME_DIR"), state]
-        .into_iter()
-        .flatten()
-        .map(|dir| dir.join("tarnet/tarnet.sock"))
-        .collect()
+    [env("XDG_RUNTIME_DIR"), state].into_iter().flatten().map(|dir| dir.join("tarnet/tarnet.sock")).collect()
 }
 
 /// The socket to talk to.

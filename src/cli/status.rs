@@ -19,17 +19,33 @@ fn print(status: &api::Status) {
         println!("identity    {} {} ({}, {})", identity.name, identity.service_id, identity.scheme, identity.privacy);
     }
     for link in &status.links {
-        println!("link        {} {} {} {:.2} ms ({})", link.peer_id, link.direction, link.address, link.rtt_ms, link.group);
+        println!(
+            "link        {} {} {} {:.2} ms ({})",
+            link.peer_id, link.direction, link.address, link.rtt_ms, link.group
+        );
     }
     let circuits = &status.circuits;
     println!("routes      {}", status.routes);
     println!("circuits    {} own, {} in transit", circuits.own, circuits.transit);
     println!("sessions    {}, {} channels, {} flows", status.sessions.len(), status.channels, status.flows);
-    println!("dht         {} blocks, {}, about {} nodes", status.dht.blocks, bytes(status.dht.bytes), status.dht.size_estimate);
-    println!("tun         {} {} {} mtu {}: {}", status.tun.name, status.tun.ipv4, status.tun.ipv6, status.tun.mtu, status.tun.state);
+    println!(
+        "dht         {} blocks, {}, about {} nodes",
+        status.dht.blocks,
+        bytes(status.dht.bytes),
+        status.dht.size_estimate
+    );
+    println!(
+        "tun         {} {} {} mtu {}: {}",
+        status.tun.name, status.tun.ipv4, status.tun.ipv6, status.tun.mtu, status.tun.state
+    );
     println!("dns         {}: {}", status.dns.mode, status.dns.state);
     let traffic = &status.traffic;
-    println!("traffic     {} in, {} out, {} relayed", bytes(traffic.rx_bytes), bytes(traffic.tx_bytes), bytes(traffic.relayed_bytes));
+    println!(
+        "traffic     {} in, {} out, {} relayed",
+        bytes(traffic.rx_bytes),
+        bytes(traffic.tx_bytes),
+        bytes(traffic.relayed_bytes)
+    );
     let process = &status.process;
     println!("process     {} resident, {} descriptors, {} tasks", bytes(process.rss_bytes), process.fds, process.tasks);
 }
@@ -40,7 +56,14 @@ pub async fn routes(session: &Session) -> Result<(), CliError> {
     show(session.json, &routes, |routes| {
         let rows: Vec<_> = routes
             .iter()
-            .map(|route| vec![route.peer_id.clone(), route.next_hop.clone(), route.cost.to_string(), route.alternates.len().to_string()])
+            .map(|route| {
+                vec![
+                    route.peer_id.clone(),
+                    route.next_hop.clone(),
+                    route.cost.to_string(),
+                    route.alternates.len().to_string(),
+                ]
+            })
             .collect();
         table(&["DESTINATION", "NEXT HOP", "COST", "ALTERNATES"], &rows);
     })

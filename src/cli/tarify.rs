@@ -44,7 +44,10 @@ pub async fn run(session: &Session, command: &[OsString]) -> Result<(), CliError
     // An address of the TUN stands for a name and is opened as `tun.identity`: another identity goes by SOCKS.
     if status.tun.state != "up" || session.acting() != status.tun.identity {
         let hint = "set [socks] listen, or bring the TUN up";
-        let proxy = status.socks.first().ok_or_else(|| CliError::Refused("the daemon has no SOCKS5 proxy".into(), hint.into()))?;
+        let proxy = status
+            .socks
+            .first()
+            .ok_or_else(|| CliError::Refused("the daemon has no SOCKS5 proxy".into(), hint.into()))?;
         next.env("TARIFY_SOCKS", proxy);
     }
     Err(CliError::Failed(format!("{}: {}", program.display(), next.exec())))
@@ -52,10 +55,15 @@ pub async fn run(session: &Session, command: &[OsString]) -> Result<(), CliError
 
 /// The program's file, by `PATH` as a shell finds it.
 fn find(name: &OsStr) -> Result<PathBuf, CliError> {
-    let executable = |path: &Path| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    let executable =
+        |path: &Path| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     if name.as_bytes().contains(&b'/') {
         let path = PathBuf::from(name);
-        return if executable(&path) { Ok(path) } else { Err(CliError::NotFound(format!("{}: not a program", path.display()))) };
+        return if executable(&path) {
+            Ok(path)
+        } else {
+            Err(CliError::NotFound(format!("{}: not a program", path.display())))
+        };
     }
     let dirs = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&dirs).map(|dir| dir.join(name)).find(|path| executable(path));
@@ -145,7 +153,11 @@ fn kind(head: &[u8]) -> Kind {
         let fold = |acc: usize, byte: &u8| acc << 8 | usize::from(*byte);
         Some(if head.get(5) == Some(&2) { bytes.iter().fold(0, fold) } else { bytes.iter().rev().fold(0, fold) })
     };
-    let (offset, size, count) = if wide { (number(32, 8), number(54, 2), number(56, 2)) } else { (number(28, 4), number(42, 2), number(44, 2)) };
+    let (offset, size, count) = if wide {
+        (number(32, 8), number(54, 2), number(56, 2))
+    } else {
+        (number(28, 4), number(42, 2), number(44, 2))
+    };
     let (Some(offset), Some(size), Some(count)) = (offset, size, count) else { return Kind::Other };
     let interpreter = (0..count.min(256)).any(|i| {
         let at = i.checked_mul(size).and_then(|at| at.checked_add(offset)).filter(|at| *at < HEAD_LEN);

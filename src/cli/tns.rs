@@ -20,13 +20,14 @@ pub async fn run(session: &Session, command: Tns) -> Result<(), CliError> {
         Tns::Rm { name } => done(session, Method::DELETE, &label_path(session, &name), &api::Done {}).await,
         Tns::List => {
             let entries = entries(session).await?;
-            show(session.json, &entries, print)
+            show(session.json, &entries, |entries| print(entries))
         }
         Tns::Export { file } => export(session, &file).await,
         Tns::Import { file } => import(session, &file).await,
         Tns::Clear => {
             for entry in entries(session).await? {
-                let _: api::Done = session.client.call(Method::DELETE, &label_path(session, &entry.label), &api::Done {}).await?;
+                let _: api::Done =
+                    session.client.call(Method::DELETE, &label_path(session, &entry.label), &api::Done {}).await?;
             }
             if session.json { json(&api::Done {}) } else { Ok(()) }
         }
@@ -64,17 +65,24 @@ async fn get(session: &Session, label: &str) -> Result<(), CliError> {
     if entries.is_empty() {
         return Err(CliError::NotFound(format!("the zone of '{}' has no label '{label}'", session.acting())));
     }
-    show(session.json, &entries, print)
+    show(session.json, &entries, |entries| print(entries))
 }
 
 /// Records as text.
-fn print(entries: &Vec<api::ZoneEntry>) {
+fn print(entries: &[api::ZoneEntry]) {
     let rows: Vec<_> = entries
         .iter()
         .map(|entry| {
             let visible = if entry.public { "public" } else { "private" };
             let by = if entry.by_expose { "expose" } else { "" };
-            vec![entry.label.clone(), entry.kind.clone(), entry.value.clone(), format!("{} s", entry.ttl_s), visible.into(), by.into()]
+            vec![
+                entry.label.clone(),
+                entry.kind.clone(),
+                entry.value.clone(),
+                format!("{} s", entry.ttl_s),
+                visible.into(),
+                by.into(),
+            ]
         })
         .collect();
     table(&["LABEL", "TYPE", "VALUE", "TTL", "VISIBLE", "BY"], &rows);

@@ -27,7 +27,9 @@ pub async fn wait(
             Ok(None) => return Ok(()),
             Ok(Some(what)) => what,
             // A daemon that is not there yet is what a script waits for, too.
-            Err(error @ (Error::NoDaemon { .. } | Error::TimedOut(_) | Error::Broken(_))) if Instant::now() >= deadline => {
+            Err(error @ (Error::NoDaemon { .. } | Error::TimedOut(_) | Error::Broken(_)))
+                if Instant::now() >= deadline =>
+            {
                 return Err(error.into());
             }
             Err(Error::NoDaemon { .. } | Error::TimedOut(_) | Error::Broken(_)) => String::new(),
@@ -41,7 +43,12 @@ pub async fn wait(
 }
 
 /// The first condition that does not hold yet, in words.
-async fn missing(session: &Session, links: Option<usize>, route: Option<&str>, name: Option<&str>) -> Result<Option<String>, Error> {
+async fn missing(
+    session: &Session,
+    links: Option<usize>,
+    route: Option<&str>,
+    name: Option<&str>,
+) -> Result<Option<String>, Error> {
     let status: api::Status = session.client.get("/v1/status").await?;
     if let Some(wanted) = links.filter(|wanted| status.links.len() < *wanted) {
         return Ok(Some(format!("{} of {wanted} links", status.links.len())));
@@ -53,7 +60,8 @@ async fn missing(session: &Session, links: Option<usize>, route: Option<&str>, n
         }
     }
     if let Some(name) = name {
-        let request = api::ResolveRequest { name: name.into(), identity: session.identity.clone(), ..Default::default() };
+        let request =
+            api::ResolveRequest { name: name.into(), identity: session.identity.clone(), ..Default::default() };
         match session.client.call::<api::Resolution>(Method::POST, "/v1/resolve", &request).await {
             Ok(found) if !found.records.is_empty() => {}
             Ok(_) | Err(Error::NotFound(_) | Error::TimedOut(_)) => return Ok(Some(format!("no name {name}"))),

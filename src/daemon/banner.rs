@@ -44,7 +44,10 @@ pub fn banner(config: &Config, paths: &Paths, facts: &Facts<'_>) -> String {
         ("SOCKS5", list(&facts.socks, "disabled")),
         ("TUN", facts.tun.clone()),
         ("DNS", facts.dns.clone()),
-        ("Expose", if config.expose.enabled { paths.services(config).display().to_string() } else { "disabled".to_owned() }),
+        (
+            "Expose",
+            if config.expose.enabled { paths.services(config).display().to_string() } else { "disabled".to_owned() },
+        ),
         ("Bootstrap", list(&config.bootstrap.peers, "none")),
     ];
     let mut out = String::from("=== tarnetd ===\n");

@@ -269,7 +269,12 @@ impl NodeHandle {
     ///
     /// # Errors
     /// See [`ResolveError`].
-    pub async fn resolve_in(&self, acting: &str, name: &str, zone: Option<ServiceId>) -> Result<Resolved, ResolveError> {
+    pub async fn resolve_in(
+        &self,
+        acting: &str,
+        name: &str,
+        zone: Option<ServiceId>,
+    ) -> Result<Resolved, ResolveError> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Resolve { acting: acting.into(), name: name.into(), zone, reply };
         self.mailbox.send(request).await.map_err(|_| ResolveError::Stopping)?;

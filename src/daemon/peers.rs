@@ -27,12 +27,12 @@ impl Peers {
     /// What the database holds.
     #[must_use]
     pub fn load(peers: &[(Vec<u8>, Vec<u8>)], places: &[(Vec<u8>, Vec<u8>)]) -> Self {
-        let known = peers.iter().filter_map(|(key, value)| {
-            Some((PeerId(key.as_slice().try_into().ok()?), KnownPeer::decode(value).ok()?))
-        });
-        let places = places.iter().filter_map(|(key, value)| {
-            Some((String::from_utf8(key.clone()).ok()?, parse_place_value(value)?))
-        });
+        let known = peers
+            .iter()
+            .filter_map(|(key, value)| Some((PeerId(key.as_slice().try_into().ok()?), KnownPeer::decode(value).ok()?)));
+        let places = places
+            .iter()
+            .filter_map(|(key, value)| Some((String::from_utf8(key.clone()).ok()?, parse_place_value(value)?)));
         Self { known: known.collect(), places: places.collect() }
     }
 
@@ -56,7 +56,9 @@ impl Peers {
     pub fn seen(&mut self, now: UnixTime, peer: PeerId, group: Group, address: &str) -> Vec<Op> {
         let mut ops = Vec::new();
         let full = self.known.len() >= PEERS_MAX && !self.known.contains_key(&peer);
-        if full && let Some(oldest) = self.known.iter().min_by_key(|(_, known)| known.last_seen_s).map(|(peer, _)| *peer) {
+        if full
+            && let Some(oldest) = self.known.iter().min_by_key(|(_, known)| known.last_seen_s).map(|(peer, _)| *peer)
+        {
             self.known.remove(&oldest);
             ops.push(Op::Remove(Table::Peers, oldest.0.to_vec()));
         }
@@ -83,7 +85,8 @@ impl Peers {
 
     /// Forgets a peer and every address that it was expected at; `None` if it is not known.
     pub fn forget(&mut self, peer: &PeerId) -> Option<Vec<Op>> {
-        let places: Vec<String> = self.places.iter().filter(|(_, known)| *known == peer).map(|(place, _)| place.clone()).collect();
+        let places: Vec<String> =
+            self.places.iter().filter(|(_, known)| *known == peer).map(|(place, _)| place.clone()).collect();
         let known = self.known.remove(peer).is_some();
         if !known && places.is_empty() {
             return None;

@@ -104,7 +104,8 @@ local!(UnixStream);
 /// See [`Broken`]; both sides are closed already.
 pub async fn pump(local: impl Local, channel: Channel, traffic: &Traffic) -> Result<(), Broken> {
     let Channel { mut reader, mut writer } = channel;
-    let result = tokio::try_join!(upward(&local, &mut writer, &traffic.up), downward(&mut reader, &local, &traffic.down));
+    let result =
+        tokio::try_join!(upward(&local, &mut writer, &traffic.up), downward(&mut reader, &local, &traffic.down));
     match result {
         Ok(((), ())) => Ok(()),
         Err(broken) => {
@@ -195,11 +196,14 @@ async fn downward(reader: &mut ChannelReader, local: &impl Local, count: &Atomic
 async fn write_all(local: &impl Local, chunks: &mut Chunks) -> io::Result<()> {
     let mut first = 0;
     while first < chunks.len() {
-        let slices: SmallVec<[IoSlice<'_>; CHUNKS_PER_WRITE_MAX]> = chunks[first..].iter().map(|chunk| IoSlice::new(chunk)).collect();
+        let slices: SmallVec<[IoSlice<'_>; CHUNKS_PER_WRITE_MAX]> =
+            chunks[first..].iter().map(|chunk| IoSlice::new(chunk)).collect();
         let written = local.try_write_vectored(&slices);
         drop(slices);
         match written {
-            Ok(0) if chunks[first..].iter().any(|chunk| !chunk.is_empty()) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(0) if chunks[first..].iter().any(|chunk| !chunk.is_empty()) => {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
             Ok(mut n) => {
                 while first < chunks.len() && n >= chunks[first].len() {
                     n -= chunks[first].len();

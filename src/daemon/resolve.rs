@@ -91,7 +91,9 @@ async fn serve_one(mut stream: UnixStream, resolver: &Resolver) -> std::io::Resu
     let mut line = String::new();
     BufReader::new(reading.take(LINE_LEN_MAX)).read_line(&mut line).await?;
     let answer = match line.trim_end().split_once(' ') {
-        Some((identity, name)) if trusted || identity == resolver.shared_identity => resolver.answer(identity, name).await,
+        Some((identity, name)) if trusted || identity == resolver.shared_identity => {
+            resolver.answer(identity, name).await
+        }
         _ => "fail".into(),
     };
     writing.write_all(format!("{answer}\n").as_bytes()).await
@@ -105,7 +107,9 @@ impl Resolver {
             Ok(_) => "gone".into(),
             Err(ResolveError::NoSuchName) => self.absent(identity, name).await.into(),
             Err(ResolveError::BadName) => "none".into(),
-            Err(ResolveError::UnknownIdentity | ResolveError::Loop | ResolveError::Timeout | ResolveError::Stopping) => "fail".into(),
+            Err(
+                ResolveError::UnknownIdentity | ResolveError::Loop | ResolveError::Timeout | ResolveError::Stopping,
+            ) => "fail".into(),
         }
     }
 

@@ -81,7 +81,9 @@ pub fn main() -> ExitCode {
 /// Logs one line each to stderr: UTC time, level, module.
 fn log(level: &str) {
     let filter = tracing_subscriber::EnvFilter::builder()
-        .parse(std::env::var("TARNET_LOG").unwrap_or_else(|_| format!("warn,tarnet_daemon={level},tarnet_core={level}")))
+        .parse(
+            std::env::var("TARNET_LOG").unwrap_or_else(|_| format!("warn,tarnet_daemon={level},tarnet_core={level}")),
+        )
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
@@ -89,7 +91,7 @@ fn log(level: &str) {
 /// `--check`: settings were read; keys and services are looked at.
 fn check(paths: &Paths, config: &Config) -> anyhow::Result<()> {
     crate::store::check(&paths.state_dir)?;
-    let bad = Exposer::check(&paths.services(config));
+    let bad = Exposer::check(paths.services(config));
     for error in &bad {
         eprintln!("tarnetd: {error}");
     }
@@ -111,19 +113,21 @@ struct Running {
 async fn run(config: Config, paths: Paths) -> anyhow::Result<()> {
     let clock = Clock::start();
     let state = State::open(&paths.state_dir)?;
-    let control = ControlSocket::bind(&paths.socket).with_context(|| format!("control socket {}", paths.socket.display()))?;
+    let control =
+        ControlSocket::bind(&paths.socket).with_context(|| format!("control socket {}", paths.socket.display()))?;
     let loaded = start::load(&config, &state.keys, &state.disk, clock.now()).await?;
     let me = loaded.node.me();
     let address = loaded.identities.iter().find(|(name, _)| name == DEFAULT_IDENTITY);
     let address = address.map(|(_, key)| key.public().service_id().to_string()).unwrap_or_default();
 
-    let (transport, conns) = Transport::new(clock.clone());
+    let (transport, conns) = Transport::new(clock);
     let rng = tarnet_core::rng::Rng::from_seed(crate::seed());
     let dialler = Dialler::new(transport.clone(), config.node.max_outbound, rng);
     let listeners = listen::bind_all(&config.tcp.listen)?;
     let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
     let budget = listen::accepted_budget(config.node.max_inbound);
-    let accepting = listeners.into_iter().map(|listener| listen::serve(listener, transport.clone(), Arc::clone(&budget))).collect();
+    let accepting =
+        listeners.into_iter().map(|listener| listen::serve(listener, transport.clone(), Arc::clone(&budget))).collect();
     for uri in &config.bootstrap.peers {
         dialler.add(uri, loaded.peers.remembered(uri))?;
     }
@@ -265,7 +269,10 @@ fn start_socks(config: &Config, node: &NodeHandle, book: Option<AddressBook>) ->
 }
 
 /// Serves reloads until a signal says stop.
-async fn wait(exposer: Option<&Exposer>, mut reloads: mpsc::Receiver<oneshot::Sender<Vec<String>>>) -> anyhow::Result<()> {
+async fn wait(
+    exposer: Option<&Exposer>,
+    mut reloads: mpsc::Receiver<oneshot::Sender<Vec<String>>>,
+) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -42,7 +42,8 @@ impl Shell for FrontEnds {
             }
             Err(why) => {
                 status.tun.state.clone_from(why);
-                status.dns = api::Dns { mode: self.dns_mode.clone(), state: "off: it answers on the TUN, which is off".into() };
+                status.dns =
+                    api::Dns { mode: self.dns_mode.clone(), state: "off: it answers on the TUN, which is off".into() };
             }
         }
     }

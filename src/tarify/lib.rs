@@ -135,7 +135,9 @@ pub unsafe extern "C" fn gethostbyname2_r(
     // SAFETY: as the C function's contract.
     match unsafe { text(name) }.map(resolve::resolve) {
         // SAFETY: as the C function's contract.
-        None | Some(Answer::NotOurs) => unsafe { real::gethostbyname2_r(name, family, entry, buffer, len, result, h_errno) },
+        None | Some(Answer::NotOurs) => unsafe {
+            real::gethostbyname2_r(name, family, entry, buffer, len, result, h_errno)
+        },
         // SAFETY: as the C function's contract.
         Some(answer) => unsafe { hosts::host_into(&answer, name, family, entry, (buffer, len), result, h_errno) },
     }

@@ -31,8 +31,14 @@ pub enum Answer {
 /// Looks a name up. Without a daemon, only names that are ours by their form are kept from the clearnet.
 pub fn resolve(name: &str) -> Answer {
     let plain = name.trim_end_matches('.').to_ascii_lowercase();
-    let numeric = plain.parse::<IpAddr>().is_ok() || plain.split('%').next().is_some_and(|host| host.parse::<IpAddr>().is_ok());
-    if plain.is_empty() || plain.len() > NAME_LEN_MAX || plain == "localhost" || numeric || plain.contains(char::is_whitespace) {
+    let numeric =
+        plain.parse::<IpAddr>().is_ok() || plain.split('%').next().is_some_and(|host| host.parse::<IpAddr>().is_ok());
+    if plain.is_empty()
+        || plain.len() > NAME_LEN_MAX
+        || plain == "localhost"
+        || numeric
+        || plain.contains(char::is_whitespace)
+    {
         return Answer::NotOurs;
     }
     match ask(&plain) {

@@ -22,9 +22,9 @@ pub use paths::Paths;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use crate::wire::path::Reason;
 use crate::crypto::PeerId;
 use crate::wire::path::CELL_HEAD_LEN;
+pub use crate::wire::path::Reason;
 
 /// A path that begins or ends at this node. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,8 +11,8 @@ use super::{CellAction, Counters, Event, Hops, NextHops, PathId, Reason};
 use crate::crypto::{Context, PeerId, derive, path_tag};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timers};
-use crate::wire::path::{BLOB_LEN_MAX, CELL_HEAD_LEN, Failed, Opened, SetupId, cell_head, split_cell};
 use crate::wire::kind;
+use crate::wire::path::{BLOB_LEN_MAX, CELL_HEAD_LEN, Failed, Opened, SetupId, cell_head, split_cell};
 
 /// One end of a circuit at this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -107,7 +107,9 @@ impl Paths {
         }
         match hops.toward(&open.id.0, &open.tag) {
             Hops::Here if self.own.len() < self.limits.own_max => self.offer(now, leg, open),
-            Hops::Via(via) if self.transit_count() < self.limits.transit_max && self.half_open < self.limits.half_open_max => {
+            Hops::Via(via)
+                if self.transit_count() < self.limits.transit_max && self.half_open < self.limits.half_open_max =>
+            {
                 let mut via = via;
                 via.retain(|peer| *peer != from);
                 via.truncate(ALTERNATIVES_MAX);

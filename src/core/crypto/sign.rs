@@ -370,7 +370,10 @@ mod tests {
             let again = SigningKey::from_secret_bytes(&key.to_secret_bytes()).unwrap();
             assert_eq!(again.public(), key.public());
         }
-        let (a, b) = (SigningKey::generate(Scheme::FalconEd25519, &mut rng), SigningKey::generate(Scheme::FalconEd25519, &mut rng));
+        let (a, b) = (
+            SigningKey::generate(Scheme::FalconEd25519, &mut rng),
+            SigningKey::generate(Scheme::FalconEd25519, &mut rng),
+        );
         let mut mixed = a.to_secret_bytes().to_vec();
         mixed[33..33 + FALCON_LEN].copy_from_slice(b.public().falcon.as_ref().unwrap().as_slice());
         assert!(SigningKey::from_secret_bytes(&mixed).is_err());

@@ -19,9 +19,9 @@ pub fn content_key(value_hash: &[u8; 32]) -> DhtKey {
 /// [`Invalid::Rules`] for a value that does not fit a block.
 pub fn seal_content(value: &[u8]) -> Result<([u8; 32], Block), Invalid> {
     let value_hash = hash(value);
-    let (key, signer) = (content_key(&value_hash), SigningKey::from_seed(&derive(Context::ContentSigner, &[&value_hash])));
-    let header =
-        Header { kind: Kind::Content, key: &key, signer: signer.public(), sequence: 0, expiry: UnixTime(0) };
+    let (key, signer) =
+        (content_key(&value_hash), SigningKey::from_seed(&derive(Context::ContentSigner, &[&value_hash])));
+    let header = Header { kind: Kind::Content, key: &key, signer: signer.public(), sequence: 0, expiry: UnixTime(0) };
     let ciphertext = seal(&value_hash, &header, value)?;
     Ok((value_hash, Block::create(Kind::Content, key, &signer, 0, UnixTime(0), ciphertext)?))
 }

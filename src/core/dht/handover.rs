@@ -127,7 +127,8 @@ impl<S: Store> Dht<S> {
         let Some(key) = self.store.next_key(sweep.cursor.as_ref()) else { return };
         sweep.cursor = Some(key);
         let (closest, places) = self.nearest(&key);
-        let mut to: BTreeSet<PeerId> = closest.iter().map(|c| c.peer).filter(|peer| sweep.came.contains(peer)).collect();
+        let mut to: BTreeSet<PeerId> =
+            closest.iter().map(|c| c.peer).filter(|peer| sweep.came.contains(peer)).collect();
         // Somebody moves up only where there are more than the nearest.
         if let Some(last) = closest.last().filter(|_| places.len() >= usize::from(REPLICATION)) {
             let far = distance(&last.id, &key);

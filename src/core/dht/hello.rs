@@ -68,7 +68,8 @@ pub fn seal_hello(node: &SigningKey, hello: &Hello) -> Result<Block, Invalid> {
     body.put_u8(u8::try_from(hello.addresses.len()).unwrap_or(u8::MAX));
     hello.addresses.iter().for_each(|address| put_vec16(&mut body, address.as_bytes()));
     put_vec16(&mut body, &hello.descriptor);
-    let signature = sign_fields(&signer.public().to_bytes(), sequence, expiry, &body, |fields| node.sign(Purpose::Hello, fields));
+    let signature =
+        sign_fields(&signer.public().to_bytes(), sequence, expiry, &body, |fields| node.sign(Purpose::Hello, fields));
     body.put_slice(&signature);
     let ciphertext = seal(&encryption_key(&peer), &header, &body)?;
     Block::create(Kind::Hello, key, &signer, sequence, expiry, ciphertext)
@@ -104,7 +105,8 @@ fn sign_fields<T>(signer: &[u8], sequence: u64, expiry: UnixTime, body: &[u8], w
 fn decode<'a>(plaintext: &'a [u8], peer: &PeerId, block: &Block) -> Result<(Hello, &'a [u8]), Error> {
     let mut reader = Reader::new(plaintext);
     let scheme = Scheme::from_code(reader.u8()?).ok_or(Error::Invalid("signature scheme"))?;
-    let node = PublicKey::from_bytes(scheme, reader.take(scheme.public_len())?).map_err(|_| Error::Invalid("node key"))?;
+    let node =
+        PublicKey::from_bytes(scheme, reader.take(scheme.public_len())?).map_err(|_| Error::Invalid("node key"))?;
     let (flags, count) = (reader.u8()?, usize::from(reader.u8()?));
     if count > HELLO_ADDRESSES {
         return Err(Error::Invalid("too many addresses"));

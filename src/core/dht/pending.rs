@@ -207,8 +207,11 @@ impl Table {
 
     /// Every unfinished leg to a contact: (query, token).
     pub fn legs_to(&self, peer: &PeerId) -> Vec<(u64, u64)> {
-        let legs = self.by_id.iter().flat_map(|(id, pending)| pending.legs.iter().map(move |(token, leg)| (*id, *token, leg)));
-        legs.filter(|(_, _, leg)| leg.peer == *peer && leg.progress == Progress::More).map(|(id, t, _)| (id, t)).collect()
+        let legs =
+            self.by_id.iter().flat_map(|(id, pending)| pending.legs.iter().map(move |(token, leg)| (*id, *token, leg)));
+        legs.filter(|(_, _, leg)| leg.peer == *peer && leg.progress == Progress::More)
+            .map(|(id, t, _)| (id, t))
+            .collect()
     }
 
     /// Notes that a query was seen; `false` when it was seen before.

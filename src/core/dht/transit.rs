@@ -114,7 +114,8 @@ impl<S: Store> Dht<S> {
         let id = self.pending.open(Pending::new(upstream, sought, stored, ends));
         self.timers.set(Timer::Pending(id), answer_by);
         let patience_ms = route.patience_ms / 8 * 7;
-        let route = Route { patience_ms, replication, hop: route.hop.saturating_add(1).min(HOP_FINAL - 1), ..route.clone() };
+        let route =
+            Route { patience_ms, replication, hop: route.hop.saturating_add(1).min(HOP_FINAL - 1), ..route.clone() };
         self.send_query(id, request, &route, &bloom, &to);
         Ok(id)
     }

@@ -174,7 +174,9 @@ mod tests {
         };
         // The same words under another signer, or another sequence.
         let pseudonym = signer(&key, &label);
-        for forged in [seal_as(&mallory, 5, &plaintext), seal_as(&mallory, 6, &plaintext), seal_as(&pseudonym, 6, &plaintext)] {
+        for forged in
+            [seal_as(&mallory, 5, &plaintext), seal_as(&mallory, 6, &plaintext), seal_as(&pseudonym, 6, &plaintext)]
+        {
             assert_eq!(forged.verify(NOW), Ok(()));
             assert_eq!(open_block(NOW, &zone, &label, &forged), Err(Rejected::Forged));
         }

@@ -26,7 +26,7 @@ pub use publisher::{Publisher, Put, PutId};
 pub use reserved::{Reserved, reserved_petname};
 pub use resolver::Resolver;
 pub use walk::{Answer, AnswerRecord, ResolveError, ResolveId, ResolveOptions, TraceStep};
-pub use zones::{SetError, Zones, ZoneEntry, ZoneSnapshotEntry};
+pub use zones::{SetError, ZoneEntry, ZoneSnapshotEntry, Zones};
 
 pub use crate::wire::names::{Record, TimedRecord};
 

@@ -187,7 +187,11 @@ fn strip_suffix<'a>(name: &'a str, suffix: &str) -> &'a str {
     }
     match name.len().checked_sub(suffix.len()).and_then(|at| name.split_at_checked(at)) {
         Some((head, tail)) if tail.eq_ignore_ascii_case(suffix) => {
-            if head.is_empty() { "" } else { head.strip_suffix('.').unwrap_or(name) }
+            if head.is_empty() {
+                ""
+            } else {
+                head.strip_suffix('.').unwrap_or(name)
+            }
         }
         Some(_) | None => name,
     }

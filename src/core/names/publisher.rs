@@ -140,7 +140,8 @@ impl Publisher {
     pub fn sync(&mut self, service: ServiceId, zones: &Zones) {
         let published = zones.published(&service);
         let of_zone = |place: &&Place| place.0 == service && place.1.as_str() != super::NODE_LABEL;
-        let gone: Vec<_> = self.by_place.keys().filter(of_zone).filter(|place| !published.contains_key(&place.1)).cloned().collect();
+        let gone: Vec<_> =
+            self.by_place.keys().filter(of_zone).filter(|place| !published.contains_key(&place.1)).cloned().collect();
         gone.into_iter().for_each(|place| self.say(place, Vec::new(), None));
         for (label, records) in published {
             self.say((service, label), records, None);

@@ -16,8 +16,8 @@ use super::limits::{
 use super::walk::{Goal, Next, Said, Walk};
 use super::zones::timed;
 use super::{
-    Event, Fetch, FetchId, LabelBlock, Name, Outcome, Record, ResolveError, ResolveId, ResolveOptions, ResolverCounters,
-    TimedRecord, TraceStep, ZoneLabel, Zones, block_key, open_block,
+    Event, Fetch, FetchId, LabelBlock, Name, Outcome, Record, ResolveError, ResolveId, ResolveOptions,
+    ResolverCounters, TimedRecord, TraceStep, ZoneLabel, Zones, block_key, open_block,
 };
 use crate::crypto::ServiceId;
 use crate::time::{Instant, Now, Timers, micros};
@@ -111,7 +111,15 @@ impl Resolver {
     }
 
     /// Resolves a name, beginning in the acting identity's zone; [`Event::Resolved`] follows, perhaps at once.
-    pub fn resolve(&mut self, now: Now, id: ResolveId, acting: ServiceId, zones: &Zones, name: &Name, how: ResolveOptions) {
+    pub fn resolve(
+        &mut self,
+        now: Now,
+        id: ResolveId,
+        acting: ServiceId,
+        zones: &Zones,
+        name: &Name,
+        how: ResolveOptions,
+    ) {
         let walk = Walk::name(now.instant, now.instant + ANSWER_TIME, acting, name);
         self.start(now, zones, id, walk, how);
     }

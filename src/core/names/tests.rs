@@ -52,7 +52,15 @@ impl World {
     fn new() -> Self {
         let mut zones = Zones::default();
         zones.add_zone(id(1));
-        Self { resolver: Resolver::new(), zones, stored: BTreeMap::new(), silent: vec![], now: START, asked: 0, next: 0 }
+        Self {
+            resolver: Resolver::new(),
+            zones,
+            stored: BTreeMap::new(),
+            silent: vec![],
+            now: START,
+            asked: 0,
+            next: 0,
+        }
     }
 
     fn own(&mut self, name: &str, record: Record) {
@@ -317,7 +325,8 @@ fn an_apex_that_does_not_answer_does_not_hide_its_zone() {
 /// A block of a stranger who knows zone and label.
 fn squat(n: u8, at: &Block, text: &[u8]) -> Block {
     let stranger = key(n);
-    let header = Header { kind: Kind::Name, key: &at.key, signer: stranger.public(), sequence: u64::MAX, expiry: at.expiry };
+    let header =
+        Header { kind: Kind::Name, key: &at.key, signer: stranger.public(), sequence: u64::MAX, expiry: at.expiry };
     let ciphertext = seal(&[n; 32], &header, text).unwrap();
     Block::create(Kind::Name, at.key, &stranger, u64::MAX, at.expiry, ciphertext).unwrap()
 }
@@ -390,7 +399,8 @@ fn the_trace_tells_each_step() {
     world.says(2, "blog", Record::Identity(id(3)));
     world.start("blog.alice", ResolveOptions::default());
     let Some(Event::Resolved { trace, .. }) = world.resolver.poll_event() else { panic!() };
-    let steps: Vec<_> = trace.iter().map(|step| (step.zone, step.label.as_str(), step.key, step.found.as_str())).collect();
+    let steps: Vec<_> =
+        trace.iter().map(|step| (step.zone, step.label.as_str(), step.key, step.found.as_str())).collect();
     let at = block_key(&id(2), &label("blog"));
     assert_eq!(steps, [(id(1), "alice", None, "own zone: zone"), (id(2), "blog", Some(at), "fetched: identity")]);
 }

@@ -144,7 +144,9 @@ impl Zones {
     /// Everything, to be stored.
     pub fn snapshot(&self) -> Vec<ZoneSnapshotEntry> {
         let zones = self.zones.keys().flat_map(|zone| self.list(zone).map(move |at| (*zone, at)));
-        zones.map(|(zone, (label, entry))| ZoneSnapshotEntry { zone, label: label.clone(), entry: entry.clone() }).collect()
+        zones
+            .map(|(zone, (label, entry))| ZoneSnapshotEntry { zone, label: label.clone(), entry: entry.clone() })
+            .collect()
     }
 
     /// Puts stored records into zones that are there; says how many did not fit.

@@ -290,4 +290,3 @@ pub struct Counters {
     /// DHT messages that had no way.
     pub dht_unsent: u64,
 }
-

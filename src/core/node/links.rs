@@ -33,7 +33,9 @@ impl<S: Store> Node<S> {
                 self.contact_up(now, peer);
                 self.events.push_back(Event::LinkUp { peer, conn, outbound, group });
             }
-            link::Event::Cost { peer, rtt, cost: _ } => self.routing.handle_link_cost(now, peer, LinkCost::from_rtt(rtt)),
+            link::Event::Cost { peer, rtt, cost: _ } => {
+                self.routing.handle_link_cost(now, peer, LinkCost::from_rtt(rtt))
+            }
             link::Event::Down { peer, conn, reason } => {
                 self.routing.handle_link_down(now, peer);
                 self.paths.handle_link_down(now, peer);

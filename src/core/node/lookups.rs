@@ -211,12 +211,16 @@ impl<S: Store> Node<S> {
                 let event = match outcome {
                     Outcome::Stored { replicas } => Event::Stored { want, key, replicas: replicas as usize },
                     Outcome::Refused(_) => Event::Failed { want, why: WantError::TooLong },
-                    Outcome::Found | Outcome::Absent | Outcome::TimedOut => Event::Failed { want, why: WantError::Timeout },
+                    Outcome::Found | Outcome::Absent | Outcome::TimedOut => {
+                        Event::Failed { want, why: WantError::Timeout }
+                    }
                 };
                 self.answer(want, event);
             }
             Purpose::Content(want, _) => self.answer(want, Event::Failed { want, why: missing }),
-            Purpose::Signed(want, values) if values.is_empty() => self.answer(want, Event::Failed { want, why: missing }),
+            Purpose::Signed(want, values) if values.is_empty() => {
+                self.answer(want, Event::Failed { want, why: missing })
+            }
             Purpose::Signed(want, values) => {
                 let values = values.into_iter().map(|(signer, (_, value))| (signer, value)).collect();
                 self.answer(want, Event::Signed { want, values });

@@ -8,8 +8,8 @@
 
 mod carriers;
 mod event;
-mod links;
 pub mod limits;
+mod links;
 mod lookups;
 mod names;
 mod sessions;

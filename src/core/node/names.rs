@@ -46,7 +46,12 @@ impl<S: Store> Node<S> {
     ///
     /// # Errors
     /// There are as many as one node keeps.
-    pub fn add_identity(&mut self, now: Now, key: Arc<SigningKey>, saved: Option<&[u8]>) -> Result<(), TooManyIdentities> {
+    pub fn add_identity(
+        &mut self,
+        now: Now,
+        key: Arc<SigningKey>,
+        saved: Option<&[u8]>,
+    ) -> Result<(), TooManyIdentities> {
         let id = key.public().service_id();
         self.sessions.add_identity(now, Arc::clone(&key), saved)?;
         self.zones.add_zone(id);

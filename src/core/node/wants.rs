@@ -14,9 +14,7 @@ use crate::dht::{self, Hello, Store};
 use crate::names::{Answer, Name, ResolveError, ResolveId, ResolveOptions, TraceStep};
 use crate::routing::LookupId;
 use crate::session::table::Failure;
-use crate::session::{
-    Acting, ChannelRef, ConnectId, Descriptor, Mode, OpenRequest, Owner, Port, Refusal,
-};
+use crate::session::{Acting, ChannelRef, ConnectId, Descriptor, Mode, OpenRequest, Owner, Port, Refusal};
 use crate::time::{Instant, Now, Timers};
 use crate::wire::block::Kind;
 
@@ -157,7 +155,13 @@ impl<S: Store> Node<S> {
     }
 
     /// A name was resolved, or not.
-    pub(super) fn on_resolved(&mut self, now: Now, id: ResolveId, result: Result<Answer, ResolveError>, trace: Vec<TraceStep>) {
+    pub(super) fn on_resolved(
+        &mut self,
+        now: Now,
+        id: ResolveId,
+        result: Result<Answer, ResolveError>,
+        trace: Vec<TraceStep>,
+    ) {
         let want = WantId(id.0);
         let Some(found) = self.wants.wants.get(&want) else { return };
         let name = self.wants.names.remove(&want).unwrap_or_default();
@@ -223,7 +227,8 @@ impl<S: Store> Node<S> {
             Err(ResolveError::TimedOut) => return self.fail(want, WantError::Timeout),
             Err(_) => return self.fail(want, WantError::NoRoute),
         };
-        let valid = descriptor.filter(|descriptor| Some(descriptor.owner) == found.owner && descriptor.verify(now.unix).is_ok());
+        let valid = descriptor
+            .filter(|descriptor| Some(descriptor.owner) == found.owner && descriptor.verify(now.unix).is_ok());
         match valid {
             Some(descriptor) => self.reach(now, want, Arc::new(descriptor)),
             None => self.fail(want, WantError::NoRoute),
@@ -328,7 +333,9 @@ impl<S: Store> Node<S> {
 /// Why a name leads nowhere, in the shell's words.
 fn name_error(error: &ResolveError) -> WantError {
     match error {
-        ResolveError::NoSuchName { .. } | ResolveError::NotAZone { .. } | ResolveError::BadAlias(_) => WantError::NoSuchName,
+        ResolveError::NoSuchName { .. } | ResolveError::NotAZone { .. } | ResolveError::BadAlias(_) => {
+            WantError::NoSuchName
+        }
         ResolveError::Loop => WantError::Loop,
         ResolveError::TimedOut => WantError::NameTimeout,
         ResolveError::Busy => WantError::TooMany,

@@ -48,7 +48,8 @@ impl Descriptor {
             share: keys.share,
             node_signature: Signed { scheme: public.scheme(), key: public.to_bytes(), signature: Vec::new() },
         };
-        descriptor.node_signature.signature = descriptor.with_fields(|fields| node_key.sign(Purpose::SessionDescriptor, fields));
+        descriptor.node_signature.signature =
+            descriptor.with_fields(|fields| node_key.sign(Purpose::SessionDescriptor, fields));
         descriptor
     }
 

@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 
 use super::keys::ResponderKey;
 use crate::crypto::{
-    Aead, AeadKey, AgreementError, AgreementSecret, Context, Group, SharedSecret, TAG_LEN, agree_respond, derive, derive_into,
-    hash, keyed_mac, same_secret,
+    Aead, AeadKey, AgreementError, AgreementSecret, Context, Group, SharedSecret, TAG_LEN, agree_respond, derive,
+    derive_into, hash, keyed_mac, same_secret,
 };
 use crate::rng::Rng;
 use crate::wire;
@@ -107,7 +107,12 @@ pub(super) struct DescriptorName {
 }
 
 /// Key of the answer's sealed part, and later of the traffic.
-fn answer_key(first: &FirstSecret, ephemeral: &SharedSecret, first_hash: &[u8; 32], agreement: &[u8]) -> Zeroizing<[u8; 32]> {
+fn answer_key(
+    first: &FirstSecret,
+    ephemeral: &SharedSecret,
+    first_hash: &[u8; 32],
+    agreement: &[u8],
+) -> Zeroizing<[u8; 32]> {
     secret(Context::SessionAnswer, &[first.key.as_slice(), ephemeral.as_bytes(), first_hash, agreement])
 }
 

@@ -62,13 +62,20 @@ impl ResponderKey {
         let hybrid = AgreementSecret::generate(Group::X25519MlKem768, rng);
         let public = trial.public_share().try_into().expect("an X25519 share is 32 bytes");
         let expiry = UnixTime(now.unix.0.saturating_add(LIFETIME.as_secs()));
-        let descriptor = Descriptor::sign(owner, node_key, expiry, Keys { trial: public, share: hybrid.public_share() });
+        let descriptor =
+            Descriptor::sign(owner, node_key, expiry, Keys { trial: public, share: hybrid.public_share() });
         let replays = ReplayCache { seen: BTreeSet::new(), complete: true };
         Self::new(now, now.unix, descriptor, [trial, hybrid], replays)
     }
 
     /// Puts the parts together.
-    fn new(now: Now, made: UnixTime, descriptor: Descriptor, secrets: [AgreementSecret; 2], replays: ReplayCache) -> Self {
+    fn new(
+        now: Now,
+        made: UnixTime,
+        descriptor: Descriptor,
+        secrets: [AgreementSecret; 2],
+        replays: ReplayCache,
+    ) -> Self {
         let [trial, hybrid] = secrets;
         let name = DescriptorName { owner: descriptor.owner, digest: descriptor.digest() };
         let delete_at = now.instant + (LIFETIME + CLOCK_TOLERANCE).saturating_sub(age(now, made));
@@ -181,7 +188,8 @@ fn import(now: Now, owner: Owner, node_key: &SigningKey, saved: &[u8]) -> Result
     let mut keys = VecDeque::new();
     while reader.remaining() > 0 && keys.len() < KEYS_MAX {
         let made = UnixTime(reader.u64()?);
-        let secret = |bytes: &[u8]| AgreementSecret::from_secret_bytes(bytes).ok_or(Error::Invalid("saved session key"));
+        let secret =
+            |bytes: &[u8]| AgreementSecret::from_secret_bytes(bytes).ok_or(Error::Invalid("saved session key"));
         let (trial, hybrid) = (secret(reader.vec16()?)?, secret(reader.vec16()?)?);
         let descriptor = Descriptor::decode(reader.vec16()?)?;
         let fits = descriptor.owner == owner

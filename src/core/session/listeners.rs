@@ -134,7 +134,8 @@ impl Listeners {
 
     /// Removes all listeners of an owner.
     pub fn remove_owner(&mut self, owner: Owner) {
-        let gone: Vec<_> = self.by_id.iter().filter(|(_, entry)| entry.listen.owner == owner).map(|(id, _)| *id).collect();
+        let gone: Vec<_> =
+            self.by_id.iter().filter(|(_, entry)| entry.listen.owner == owner).map(|(id, _)| *id).collect();
         for id in gone {
             self.remove(id);
         }

@@ -11,10 +11,11 @@ mod terms;
 
 pub use crate::wire::session_handshake::{Descriptor, Owner};
 pub use descriptor::DescriptorError;
-pub use handshake::HandshakeError;
 pub use established::{CarrierId, ChannelId, Established, Event, OpenRequest, Secrets, Side};
+pub use handshake::HandshakeError;
 pub use listeners::{LISTENERS_MAX, Listen, ListenError, ListenerId};
 pub use table::{
-    Acting, ChannelRef, CircuitFailure, ConnectId, Incoming, SavedKeys, SessionId, SessionStatus, Sessions, TooManyIdentities,
+    Acting, ChannelRef, CircuitFailure, ConnectId, Incoming, SavedKeys, SessionId, SessionStatus, Sessions,
+    TooManyIdentities,
 };
 pub use terms::{Mode, ModeError, Port, PortError, Refusal};

@@ -8,9 +8,9 @@ pub mod kind;
 pub mod link;
 pub mod names;
 pub mod path;
+pub mod routing;
 pub mod session_handshake;
 pub mod session_packet;
-pub mod routing;
 
 use bytes::BufMut;
 

@@ -60,7 +60,10 @@ fn a_first_messages_payload_round_trips_and_has_one_padding() {
     for payload in [
         largest(&[5; EARLY_LEN_MAX], &text),
         FirstPayload { open: None, ..largest(&[], &text) },
-        FirstPayload { open: Some(FirstOpen { mode: 0, label: None, port: "80", early: b"GET" }), ..largest(&[], &text) },
+        FirstPayload {
+            open: Some(FirstOpen { mode: 0, label: None, port: "80", early: b"GET" }),
+            ..largest(&[], &text)
+        },
     ] {
         let bytes = payload.encode();
         assert_eq!(bytes.len() % PAD_TO, 0);
@@ -108,7 +111,9 @@ fn descriptors_and_proofs_round_trip_and_fail_when_cut() {
 fn answers_have_one_encoding() {
     for a in 0..=3u8 {
         for b in 0..=3u8 {
-            assert!(AnswerPayload::decode(&[a, b]).is_err() || AnswerPayload::decode(&[a, b]).unwrap().encode() == [a, b]);
+            assert!(
+                AnswerPayload::decode(&[a, b]).is_err() || AnswerPayload::decode(&[a, b]).unwrap().encode() == [a, b]
+            );
         }
     }
     assert!(AnswerPayload::decode(&[0, 0]).is_err() && AnswerPayload::decode(&[1, 2]).is_err());

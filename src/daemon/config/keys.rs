@@ -214,7 +214,9 @@ fn switch(raw: &Raw) -> Result<Switch, Bad> {
         Raw::Bool(true) => Ok(Switch::On),
         Raw::Bool(false) => Ok(Switch::Off),
         Raw::Text(text) if text == "auto" => Ok(Switch::Auto),
-        Raw::Text(_) | Raw::Int(_) | Raw::List(_) | Raw::Map(_) => Err(Bad::Value("expected \"auto\", true or false".into())),
+        Raw::Text(_) | Raw::Int(_) | Raw::List(_) | Raw::Map(_) => {
+            Err(Bad::Value("expected \"auto\", true or false".into()))
+        }
     }
 }
 
@@ -286,42 +288,116 @@ fn log_level(raw: &Raw) -> Result<String, Bad> {
 
 /// Every key, in the order in which they are printed.
 pub const KEYS: &[Key] = &[
-    key("node.open", "true", "false: stay silent to whoever does not know our PeerId", |c, v| put(&mut c.node.open, boolean(v))),
-    key("node.memory_limit", "\"512MiB\"", "of all buffers and tables; the greedy are hit first", |c, v| put(&mut c.node.memory_limit, memory(v))),
+    key("node.open", "true", "false: stay silent to whoever does not know our PeerId", |c, v| {
+        put(&mut c.node.open, boolean(v))
+    }),
+    key("node.memory_limit", "\"512MiB\"", "of all buffers and tables; the greedy are hit first", |c, v| {
+        put(&mut c.node.memory_limit, memory(v))
+    }),
     key("node.max_inbound", "128", "links accepted", |c, v| put(&mut c.node.max_inbound, number(v, 0, LINKS_MAX))),
-    key("node.max_outbound", "48", "links the daemon opens by itself", |c, v| put(&mut c.node.max_outbound, number(v, 0, LINKS_MAX))),
+    key("node.max_outbound", "48", "links the daemon opens by itself", |c, v| {
+        put(&mut c.node.max_outbound, number(v, 0, LINKS_MAX))
+    }),
     key("node.upload_limit", "\"\"", "\"10Mbit\", \"1MB/s\"; empty: none", |_, v| limit(v)),
     key("node.download_limit", "\"\"", "", |_, v| limit(v)),
-    key("node.network_key", "\"\"", "non-empty: a private network; only nodes with the same key can link", |c, v| put(&mut c.node.network_key, network_key(v))),
-    key("link.padding", "\"buckets\"", "\"off\", \"buckets\", \"constant:RATE\"", |c, v| put(&mut c.link.padding, padding(v))),
-    key("link.groups", "[\"x25519mlkem768\", \"x25519\"]", "key agreement, preferred first", |c, v| put(&mut c.link.groups, groups(v))),
-    key("bootstrap.peers", "[]", "\"tcp://host:7946\", \"wss://host/tarnet\", \"tcp://[fe80::1%eth0]:7946\"; append \"#<peer id>\" to pin the node that must answer", |c, v| put(&mut c.bootstrap.peers, peers(v))),
-    key("bootstrap.mdns", "true", "seek and announce on the local network", |c, v| put(&mut c.bootstrap.mdns, boolean(v))),
+    key("node.network_key", "\"\"", "non-empty: a private network; only nodes with the same key can link", |c, v| {
+        put(&mut c.node.network_key, network_key(v))
+    }),
+    key("link.padding", "\"buckets\"", "\"off\", \"buckets\", \"constant:RATE\"", |c, v| {
+        put(&mut c.link.padding, padding(v))
+    }),
+    key("link.groups", "[\"x25519mlkem768\", \"x25519\"]", "key agreement, preferred first", |c, v| {
+        put(&mut c.link.groups, groups(v))
+    }),
+    key(
+        "bootstrap.peers",
+        "[]",
+        "\"tcp://host:7946\", \"wss://host/tarnet\", \"tcp://[fe80::1%eth0]:7946\"; append \"#<peer id>\" to pin the node that must answer",
+        |c, v| put(&mut c.bootstrap.peers, peers(v)),
+    ),
+    key("bootstrap.mdns", "true", "seek and announce on the local network", |c, v| {
+        put(&mut c.bootstrap.mdns, boolean(v))
+    }),
     key("transport.tcp.listen", "[\"0.0.0.0:7946\", \"[::]:7946\"]", "", |c, v| put(&mut c.tcp.listen, addresses(v))),
-    key("transport.tcp.advertise", "[]", "public addresses to put into our Hello; empty: none", |c, v| put(&mut c.tcp.advertise, advertise(v))),
-    key("transport.ws.listen", "[]", "\"127.0.0.1:8080\": plain ws:// for a reverse proxy to put TLS before", |_, v| not_yet(v, "[]")),
-    key("transport.ws.path", "\"/tarnet\"", "", |c, v| not_yet(v, "\"/tarnet\"").and_then(|()| put(&mut c.ws.path, name(v)))),
-    key("transport.ws.trusted_proxies", "[]", "addresses whose forwarding header names the real source", |_, v| not_yet(v, "[]")),
+    key("transport.tcp.advertise", "[]", "public addresses to put into our Hello; empty: none", |c, v| {
+        put(&mut c.tcp.advertise, advertise(v))
+    }),
+    key(
+        "transport.ws.listen",
+        "[]",
+        "\"127.0.0.1:8080\": plain ws:// for a reverse proxy to put TLS before",
+        |_, v| not_yet(v, "[]"),
+    ),
+    key("transport.ws.path", "\"/tarnet\"", "", |c, v| {
+        not_yet(v, "\"/tarnet\"").and_then(|()| put(&mut c.ws.path, name(v)))
+    }),
+    key("transport.ws.trusted_proxies", "[]", "addresses whose forwarding header names the real source", |_, v| {
+        not_yet(v, "[]")
+    }),
     key("transport.ws.advertise", "[]", "\"wss://relay.example.org/tarnet\"", |_, v| not_yet(v, "[]")),
     key("transport.webrtc.enabled", "true", "", |c, v| put(&mut c.webrtc.enabled, boolean(v))),
-    key("transport.webrtc.stun", "[]", "\"stun:host:port\"", |c, v| put(&mut c.webrtc.stun, list(v).map(<[String]>::to_vec))),
+    key("transport.webrtc.stun", "[]", "\"stun:host:port\"", |c, v| {
+        put(&mut c.webrtc.stun, list(v).map(<[String]>::to_vec))
+    }),
     key("socks.listen", "[\"127.0.0.1:1080\", \"[::1]:1080\"]", "", |c, v| put(&mut c.socks.listen, addresses(v))),
-    key("socks.allow_clearnet", "false", "a name that TNS does not know: refuse (default) or dial it directly", |c, v| put(&mut c.socks.allow_clearnet, boolean(v))),
-    key("tun.enabled", "\"auto\"", "\"auto\": where the capability is there; true: fail without it; false: never", |c, v| put(&mut c.tun.enabled, switch(v))),
+    key(
+        "socks.allow_clearnet",
+        "false",
+        "a name that TNS does not know: refuse (default) or dial it directly",
+        |c, v| put(&mut c.socks.allow_clearnet, boolean(v)),
+    ),
+    key(
+        "tun.enabled",
+        "\"auto\"",
+        "\"auto\": where the capability is there; true: fail without it; false: never",
+        |c, v| put(&mut c.tun.enabled, switch(v)),
+    ),
     key("tun.name", "\"tarnet0\"", "", |c, v| put(&mut c.tun.name, interface(v))),
-    key("tun.ipv4", "\"198.18.0.0/15\"", "synthetic addresses; where a route already overlaps, the next free candidate is taken and kept", |c, v| put(&mut c.tun.ipv4, optional(v, "a prefix such as \"198.18.0.0/15\""))),
-    key("tun.ipv6", "\"\"", "empty: a random ULA /48, made once per installation", |c, v| put(&mut c.tun.ipv6, optional(v, "a prefix such as \"fd00:1:2::/48\""))),
-    key("tun.mtu", "65535", "flows end here, so as large as the device takes", |c, v| put(&mut c.tun.mtu, number(v, MTU_MIN, u16::MAX))),
-    key("tun.identity", "\"default\"", "the acting identity of intercepted flows", |c, v| put(&mut c.tun.identity, name(v))),
-    key("tun.users", "{}", "{ \"marty\" = \"work\" }: the acting identity by the uid that owns the socket", |c, v| put(&mut c.tun.users, users(v))),
-    key("dns.mode", "\"auto\"", "\"resolved\", \"networkmanager\", \"resolvconf\", \"direct\"; \"off\" leaves the host alone (the responder still answers on the link's second address)", |c, v| put(&mut c.dns.mode, dns_mode(v))),
-    key("dns.suffix", "\"tarnet.alt\"", "every name also works as NAME.tarnet.alt, whatever the host's resolver does", |c, v| put(&mut c.dns.suffix, suffix(v))),
-    key("dns.listen", "[]", "extra addresses to serve on, e.g. \"127.0.0.1:5353\"", |c, v| put(&mut c.dns.listen, addresses(v))),
+    key(
+        "tun.ipv4",
+        "\"198.18.0.0/15\"",
+        "synthetic addresses; where a route already overlaps, the next free candidate is taken and kept",
+        |c, v| put(&mut c.tun.ipv4, optional(v, "a prefix such as \"198.18.0.0/15\"")),
+    ),
+    key("tun.ipv6", "\"\"", "empty: a random ULA /48, made once per installation", |c, v| {
+        put(&mut c.tun.ipv6, optional(v, "a prefix such as \"fd00:1:2::/48\""))
+    }),
+    key("tun.mtu", "65535", "flows end here, so as large as the device takes", |c, v| {
+        put(&mut c.tun.mtu, number(v, MTU_MIN, u16::MAX))
+    }),
+    key("tun.identity", "\"default\"", "the acting identity of intercepted flows", |c, v| {
+        put(&mut c.tun.identity, name(v))
+    }),
+    key("tun.users", "{}", "{ \"marty\" = \"work\" }: the acting identity by the uid that owns the socket", |c, v| {
+        put(&mut c.tun.users, users(v))
+    }),
+    key(
+        "dns.mode",
+        "\"auto\"",
+        "\"resolved\", \"networkmanager\", \"resolvconf\", \"direct\"; \"off\" leaves the host alone (the responder still answers on the link's second address)",
+        |c, v| put(&mut c.dns.mode, dns_mode(v)),
+    ),
+    key(
+        "dns.suffix",
+        "\"tarnet.alt\"",
+        "every name also works as NAME.tarnet.alt, whatever the host's resolver does",
+        |c, v| put(&mut c.dns.suffix, suffix(v)),
+    ),
+    key("dns.listen", "[]", "extra addresses to serve on, e.g. \"127.0.0.1:5353\"", |c, v| {
+        put(&mut c.dns.listen, addresses(v))
+    }),
     key("dns.ttl", "\"60s\"", "of positive answers; negative ones 5 s", |c, v| {
         put(&mut c.dns.ttl, units::duration(text(v)?).map_err(|error| Bad::Value(error.to_string())))
     }),
     key("expose.dir", "\"\"", "other folder than services.d", |c, v| put(&mut c.expose.dir, optional(v, "a folder"))),
     key("bench.allow", "false", "answer `tarnet bench` of others", |c, v| put(&mut c.bench.allow, boolean(v))),
-    key("metrics.listen", "\"\"", "\"127.0.0.1:9746\": Prometheus text; also always on the control socket", |_, v| not_yet(v, "\"\"")),
-    key("log.level", "\"info\"", "error, warn, info, debug, trace; one module: \"info,tarnet_daemon::socks=debug\"", |c, v| put(&mut c.log.level, log_level(v))),
+    key("metrics.listen", "\"\"", "\"127.0.0.1:9746\": Prometheus text; also always on the control socket", |_, v| {
+        not_yet(v, "\"\"")
+    }),
+    key(
+        "log.level",
+        "\"info\"",
+        "error, warn, info, debug, trace; one module: \"info,tarnet_daemon::socks=debug\"",
+        |c, v| put(&mut c.log.level, log_level(v)),
+    ),
 ];

@@ -21,7 +21,9 @@ impl Environment {
     /// The process's own; variables that are not text are left out.
     #[must_use]
     pub fn of_process() -> Self {
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
         Self(std::env::vars_os().filter_map(text).collect())
     }
 
@@ -80,8 +82,11 @@ impl Settings {
     /// Not TOML, or a key that does not exist.
     pub fn apply_file(&mut self, text: &str, path: &Path) -> Result<(), Error> {
         let is_map = |key: &str| KEYS.iter().any(|known| known.path == key && known.default.starts_with('{'));
-        let entries = raw::parse(text, &is_map)
-            .map_err(|problem| Error::Syntax { path: path.into(), line: problem.line, what: problem.what })?;
+        let entries = raw::parse(text, &is_map).map_err(|problem| Error::Syntax {
+            path: path.into(),
+            line: problem.line,
+            what: problem.what,
+        })?;
         for entry in entries {
             let origin = Origin::File(path.into(), entry.line);
             match KEYS.iter().find(|key| key.path == entry.path) {
@@ -102,7 +107,11 @@ impl Settings {
             let Some(text) = env.get(&variable) else { continue };
             let origin = Origin::Variable(variable);
             let Some(value) = from_variable(text, key.default) else {
-                return Err(Error::BadValue { origin, key: key.path, what: format!("cannot be read; its default is {}", key.default) });
+                return Err(Error::BadValue {
+                    origin,
+                    key: key.path,
+                    what: format!("cannot be read; its default is {}", key.default),
+                });
             };
             self.values.insert(key.path, (value, origin));
         }
@@ -184,8 +193,11 @@ fn nearest_key(path: &str) -> Option<&'static str> {
     if let Some(near) = nearest(name, same_section) {
         return KEYS.iter().find(|key| key.parts() == (section, near)).map(|key| key.path);
     }
-    let same_name = KEYS.iter().map(|key| key.path).filter(|known| known.rsplit_once('.').is_some_and(|(_, known)| known == name));
-    nearest(path, same_name.clone()).or_else(|| same_name.clone().next()).or_else(|| nearest(path, KEYS.iter().map(|key| key.path)))
+    let same_name =
+        KEYS.iter().map(|key| key.path).filter(|known| known.rsplit_once('.').is_some_and(|(_, known)| known == name));
+    nearest(path, same_name.clone())
+        .or_else(|| same_name.clone().next())
+        .or_else(|| nearest(path, KEYS.iter().map(|key| key.path)))
 }
 
 /// The value of a variable, of the kind that the key's default has: text needs no quotes, a

@@ -19,8 +19,8 @@ pub use flags::Flags;
 pub use load::{Environment, Settings};
 pub use paths::{PathError, Paths};
 pub use types::{
-    Bench, Bootstrap, Config, Dns, DnsMode, Expose, Link, Log, Metrics, NetworkKey, Node, Padding, Prefix, Socks, Switch, Tcp,
-    Tun, WebRtc, WebSocket,
+    Bench, Bootstrap, Config, Dns, DnsMode, Expose, Link, Log, Metrics, NetworkKey, Node, Padding, Prefix, Socks,
+    Switch, Tcp, Tun, WebRtc, WebSocket,
 };
 pub use uri::{Host, PORT_DEFAULT, PeerUri, Scheme, UriError};
 

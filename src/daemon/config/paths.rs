@@ -65,7 +65,8 @@ impl Paths {
         Ok(Self {
             config: config.map_or_else(|| config_dir("--config").map(|dir| dir.join("tarnetd.toml")), Ok)?,
             config_named,
-            services_dir: services.map_or_else(|| config_dir("--services-dir").map(|dir| dir.join("services.d")), Ok)?,
+            services_dir: services
+                .map_or_else(|| config_dir("--services-dir").map(|dir| dir.join("services.d")), Ok)?,
             services_dir_named,
             state_dir,
             socket,

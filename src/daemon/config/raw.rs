@@ -194,11 +194,10 @@ mod tests {
         let text = "a = 1\n[s.t]\n\nb = [\"x\",\n\"y\"]\nm = { k = \"v\" }\n";
         let entries = parse(text, &|path| path == "s.t.m").unwrap();
         let seen: Vec<_> = entries.iter().map(|e| (e.path.as_str(), e.line, e.value.to_toml())).collect();
-        assert_eq!(seen, [
-            ("a", 1, "1".into()),
-            ("s.t.b", 4, "[\"x\", \"y\"]".into()),
-            ("s.t.m", 6, "{ \"k\" = \"v\" }".into())
-        ]);
+        assert_eq!(
+            seen,
+            [("a", 1, "1".into()), ("s.t.b", 4, "[\"x\", \"y\"]".into()), ("s.t.m", 6, "{ \"k\" = \"v\" }".into())]
+        );
     }
 
     #[test]

@@ -83,11 +83,27 @@ fn bad_values_name_file_line_key_and_what_would_do() {
     assert!(message("[node]\nmax_inbound = -1").contains("`node.max_inbound`"));
     assert!(message("[tun]\nmtu = 100").ends_with("100 is too small: at least 1280"));
     for text in [
-        "[node]\nopen = 'yes'", "[node]\nmemory_limit = 5", "[node]\nmemory_limit = '1kB'", "[node]\nnetwork_key = 'short'",
-        "[link]\ngroups = []", "[link]\ngroups = ['x25519', 'x25519']", "[bootstrap]\npeers = ['host:1']",
-        "[socks]\nlisten = ['localhost']", "[tun]\nenabled = 'maybe'", "[tun]\nname = 'a b'", "[tun]\nipv4 = '198.18.0.1/15'",
-        "[tun]\nipv6 = '10.0.0.0/8'", "[tun]\nipv4 = '0.0.0.0/0'", "[dns]\nttl = '60'", "[dns]\nsuffix = 'a..b'", "[log]\nlevel = 'loud'",
-        "[node]\nupload_limit = 'fast'", "[tun]\nidentity = ''", "[tun]\nusers = { marty = 'No Name' }", "[tun]\nusers = 'marty'", "[metrics]\nlisten = 5",
+        "[node]\nopen = 'yes'",
+        "[node]\nmemory_limit = 5",
+        "[node]\nmemory_limit = '1kB'",
+        "[node]\nnetwork_key = 'short'",
+        "[link]\ngroups = []",
+        "[link]\ngroups = ['x25519', 'x25519']",
+        "[bootstrap]\npeers = ['host:1']",
+        "[socks]\nlisten = ['localhost']",
+        "[tun]\nenabled = 'maybe'",
+        "[tun]\nname = 'a b'",
+        "[tun]\nipv4 = '198.18.0.1/15'",
+        "[tun]\nipv6 = '10.0.0.0/8'",
+        "[tun]\nipv4 = '0.0.0.0/0'",
+        "[dns]\nttl = '60'",
+        "[dns]\nsuffix = 'a..b'",
+        "[log]\nlevel = 'loud'",
+        "[node]\nupload_limit = 'fast'",
+        "[tun]\nidentity = ''",
+        "[tun]\nusers = { marty = 'No Name' }",
+        "[tun]\nusers = 'marty'",
+        "[metrics]\nlisten = 5",
     ] {
         assert!(matches!(from_file(text), Err(Error::BadValue { .. })), "{text}");
     }
@@ -96,9 +112,14 @@ fn bad_values_name_file_line_key_and_what_would_do() {
 #[test]
 fn what_is_not_enforced_yet_is_refused() {
     for text in [
-        "[node]\nupload_limit = '10Mbit'", "[node]\ndownload_limit = '1MB/s'", "[link]\npadding = 'constant:1Mbit'",
-        "[transport.ws]\nlisten = ['127.0.0.1:8080']", "[transport.ws]\npath = '/x'", "[transport.ws]\ntrusted_proxies = ['127.0.0.1']",
-        "[transport.ws]\nadvertise = ['wss://x/y']", "[dns]\nmode = 'direct'",
+        "[node]\nupload_limit = '10Mbit'",
+        "[node]\ndownload_limit = '1MB/s'",
+        "[link]\npadding = 'constant:1Mbit'",
+        "[transport.ws]\nlisten = ['127.0.0.1:8080']",
+        "[transport.ws]\npath = '/x'",
+        "[transport.ws]\ntrusted_proxies = ['127.0.0.1']",
+        "[transport.ws]\nadvertise = ['wss://x/y']",
+        "[dns]\nmode = 'direct'",
         "[metrics]\nlisten = '127.0.0.1:9746'",
     ] {
         assert!(matches!(from_file(text), Err(Error::NotYet { .. })), "{text}");
@@ -111,12 +132,25 @@ fn flags_win_over_variables_over_the_file() {
     let dir = std::env::temp_dir().join(format!("tarnet-config-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let file = dir.join("tarnetd.toml");
-    std::fs::write(&file, "[log]\nlevel = 'warn'\n[bootstrap]\npeers = ['tcp://file:1']\nmdns = true\n[node]\nmax_inbound = 5\n").unwrap();
+    std::fs::write(
+        &file,
+        "[log]\nlevel = 'warn'\n[bootstrap]\npeers = ['tcp://file:1']\nmdns = true\n[node]\nmax_inbound = 5\n",
+    )
+    .unwrap();
     let env = Environment::from([
-        ("HOME", "/home/u"), ("TARNET_LOG_LEVEL", "debug"), ("TARNET_BOOTSTRAP_PEERS", "tcp://env:1, tcp://env:2"),
-        ("TARNET_BOOTSTRAP_MDNS", "true"), ("TARNET_TUN_ENABLED", "false"),
+        ("HOME", "/home/u"),
+        ("TARNET_LOG_LEVEL", "debug"),
+        ("TARNET_BOOTSTRAP_PEERS", "tcp://env:1, tcp://env:2"),
+        ("TARNET_BOOTSTRAP_MDNS", "true"),
+        ("TARNET_TUN_ENABLED", "false"),
     ]);
-    let flags = Flags { config: Some(file.clone()), no_mdns: true, no_dns: true, bootstrap: vec!["tcp://flag:1".into()], ..Flags::default() };
+    let flags = Flags {
+        config: Some(file.clone()),
+        no_mdns: true,
+        no_dns: true,
+        bootstrap: vec!["tcp://flag:1".into()],
+        ..Flags::default()
+    };
     let paths = Paths::find(&flags, &env).unwrap();
     let config = Settings::load(&flags, &env, &paths).unwrap().config().unwrap();
     assert_eq!((config.log.level.as_str(), config.node.max_inbound, config.bootstrap.mdns), ("debug", 5, false));
@@ -153,15 +187,26 @@ fn paths_follow_flags_then_variables_then_xdg() {
     let config = from_file("[expose]\ndir = '/srv'").unwrap();
     assert_eq!(paths.services(&config), Path::new("/srv"));
     assert_eq!(paths.services(&from_file("").unwrap()), paths.services_dir);
-    let named = find(&Flags { services_dir: Some("/n".into()), ..Flags::default() }, Environment::from([("HOME", "/h")])).unwrap();
+    let named =
+        find(&Flags { services_dir: Some("/n".into()), ..Flags::default() }, Environment::from([("HOME", "/h")]))
+            .unwrap();
     assert_eq!(named.services(&config), Path::new("/n"));
-    let env = Environment::from([("HOME", "/h"), ("XDG_RUNTIME_DIR", "/run/user/1"), ("XDG_DATA_HOME", "relative"), ("TARNET_CONFIG", "/c")]);
+    let env = Environment::from([
+        ("HOME", "/h"),
+        ("XDG_RUNTIME_DIR", "/run/user/1"),
+        ("XDG_DATA_HOME", "relative"),
+        ("TARNET_CONFIG", "/c"),
+    ]);
     let paths = find(&Flags { state_dir: Some("/s".into()), ..Flags::default() }, env).unwrap();
     assert_eq!(paths.socket, Path::new("/run/user/1/tarnet/tarnet.sock"));
     assert_eq!((paths.config.as_path(), paths.state_dir.as_path()), (Path::new("/c"), Path::new("/s")));
     assert!(find(&Flags::default(), Environment::default()).unwrap_err().to_string().contains("--state-dir"));
     let all = Flags {
-        config: Some("/c".into()), services_dir: Some("/d".into()), state_dir: Some("/s".into()), socket: None, ..Flags::default()
+        config: Some("/c".into()),
+        services_dir: Some("/d".into()),
+        state_dir: Some("/s".into()),
+        socket: None,
+        ..Flags::default()
     };
     assert_eq!(find(&all, Environment::default()).unwrap().socket, Path::new("/s/tarnet.sock"));
 }

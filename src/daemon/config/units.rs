@@ -100,7 +100,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_quantity_is_refused() {
-        for text in ["", "MB", "1..2s", "-1s", "12 parsecs", "99999999999999999999", "9999999999999999GB", "1.2345s", "."] {
+        for text in
+            ["", "MB", "1..2s", "-1s", "12 parsecs", "99999999999999999999", "9999999999999999GB", "1.2345s", "."]
+        {
             assert!(size(text).is_err() && rate(text).is_err() && duration(text).is_err(), "{text}");
         }
         assert!(rate("1MB").is_err() && rate("5").is_err() && duration("60").is_err());

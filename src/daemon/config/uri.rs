@@ -141,7 +141,9 @@ fn host_name(text: &str) -> Option<Host> {
         return Some(Host::Address(IpAddr::V4(address), None));
     }
     let label = |label: &str| {
-        !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     let fits = text.len() <= 253 && text.strip_suffix('.').unwrap_or(text).split('.').all(label);
     fits.then(|| Host::Name(text.to_ascii_lowercase()))
@@ -225,8 +227,20 @@ mod tests {
     #[test]
     fn what_is_no_uri_is_refused() {
         for text in [
-            "host:7946", "udp://h:1", "tcp://", "tcp://:1", "tcp://h:0", "tcp://h:65536", "tcp://h:1/path", "tcp://h:1#ab",
-            "tcp://fe80::1:7946", "tcp://[fe80::1", "tcp://[fe80::1]x", "tcp://[fe80::1%]:1", "tcp://[fe80::1%a/b]:1", "tcp://a b:1",
+            "host:7946",
+            "udp://h:1",
+            "tcp://",
+            "tcp://:1",
+            "tcp://h:0",
+            "tcp://h:65536",
+            "tcp://h:1/path",
+            "tcp://h:1#ab",
+            "tcp://fe80::1:7946",
+            "tcp://[fe80::1",
+            "tcp://[fe80::1]x",
+            "tcp://[fe80::1%]:1",
+            "tcp://[fe80::1%a/b]:1",
+            "tcp://a b:1",
         ] {
             assert!(text.parse::<PeerUri>().is_err(), "{text}");
         }

@@ -67,7 +67,9 @@ impl From<AdminError> for Bad {
             AdminError::NotFound(what) => Self::not_found(what, ""),
             AdminError::Refused(why) => Self::refused(why, ""),
             AdminError::TimedOut => Self::timed_out("timed out", "are there links? see `tarnet status`"),
-            AdminError::Disk(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "is the disk full or read-only?"),
+            AdminError::Disk(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), "is the disk full or read-only?")
+            }
         }
     }
 }
@@ -77,7 +79,10 @@ impl From<ResolveError> for Bad {
         match error {
             ResolveError::UnknownIdentity => Self::not_found(error.to_string(), "see `tarnet identity list`"),
             ResolveError::BadName => Self::usage(error.to_string()),
-            ResolveError::NoSuchName => Self::not_found(error.to_string(), "`tarnet tns resolve --trace` shows where it ends; petnames are in `tarnet tns list`"),
+            ResolveError::NoSuchName => Self::not_found(
+                error.to_string(),
+                "`tarnet tns resolve --trace` shows where it ends; petnames are in `tarnet tns list`",
+            ),
             ResolveError::Loop => Self::refused(error.to_string(), "`tarnet tns resolve --trace` shows the steps"),
             ResolveError::Timeout => Self::timed_out(error.to_string(), "are there links? see `tarnet status`"),
             ResolveError::Stopping => Self::stopping(),
@@ -91,8 +96,12 @@ impl From<ConnectError> for Bad {
             ConnectError::UnknownIdentity => ResolveError::UnknownIdentity.into(),
             ConnectError::NoSuchName => ResolveError::NoSuchName.into(),
             ConnectError::NameTimeout => ResolveError::Timeout.into(),
-            ConnectError::NoRoute => Self::not_found(error.to_string(), "is the node up and linked? see `tarnet routes` there and here"),
-            ConnectError::Refused(_) => Self::refused(error.to_string(), "is the service listening, in this mode, and are you allowed?"),
+            ConnectError::NoRoute => {
+                Self::not_found(error.to_string(), "is the node up and linked? see `tarnet routes` there and here")
+            }
+            ConnectError::Refused(_) => {
+                Self::refused(error.to_string(), "is the service listening, in this mode, and are you allowed?")
+            }
             ConnectError::Timeout => Self::timed_out(error.to_string(), ""),
             ConnectError::TooMany => Self::refused(error.to_string(), ""),
             ConnectError::Stopping => Self::stopping(),

@@ -74,8 +74,15 @@ async fn measure(channel: &mut Channel) -> Result<api::Bench, ChannelError> {
 /// Answers the benchmarks of others, for an identity (or `peer`), until the node stops.
 pub async fn serve(node: NodeHandle, identity: String) {
     let Ok(port) = Port::new(PORT) else { return };
-    let request =
-        ListenRequest { identity, label: None, port, mode: Mode::ReliableOrdered, allow: Vec::new(), await_caller: false, connections_max: 8 };
+    let request = ListenRequest {
+        identity,
+        label: None,
+        port,
+        mode: Mode::ReliableOrdered,
+        allow: Vec::new(),
+        await_caller: false,
+        connections_max: 8,
+    };
     let Ok(mut listener) = node.listen(request).await else { return };
     while let Some(incoming) = listener.incoming.recv().await {
         let (accepted, channel) = oneshot::channel();

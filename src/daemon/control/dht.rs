@@ -15,11 +15,18 @@ const TTL_DEFAULT_S: u32 = 86_400;
 
 /// A content hash from 64 hex digits: the form of a PeerId.
 pub fn parse_hash(text: &str) -> Result<[u8; 32], Bad> {
-    text.parse::<PeerId>().map(|PeerId(hash)| hash).map_err(|error| Bad::usage(format!("not a content hash: it {error}")))
+    text.parse::<PeerId>()
+        .map(|PeerId(hash)| hash)
+        .map_err(|error| Bad::usage(format!("not a content hash: it {error}")))
 }
 
 /// Answers a request below `/v1/dht`.
-pub async fn answer(context: &Context, method: Method, rest: &[&str], request: Request<Incoming>) -> Result<Answer, Bad> {
+pub async fn answer(
+    context: &Context,
+    method: Method,
+    rest: &[&str],
+    request: Request<Incoming>,
+) -> Result<Answer, Bad> {
     match (method, rest) {
         (Method::POST, ["content"]) => {
             let value = body(request).await?.to_vec();

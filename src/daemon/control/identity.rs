@@ -11,7 +11,12 @@ use super::route::{ask, unknown};
 use crate::admin::AdminCall;
 
 /// Answers a request below `/v1/identities`.
-pub async fn answer(context: &Context, method: Method, rest: &[&str], request: Request<Incoming>) -> Result<Answer, Bad> {
+pub async fn answer(
+    context: &Context,
+    method: Method,
+    rest: &[&str],
+    request: Request<Incoming>,
+) -> Result<Answer, Bad> {
     match (method, rest) {
         (Method::GET, []) => json(&ask(context, AdminCall::IdentityList).await?),
         (Method::POST, []) => create(context, object(request).await?).await,
@@ -47,7 +52,10 @@ fn enforceable(request: &api::IdentityRequest) -> Result<(), Bad> {
         return Err(Bad::refused("hidden identities: not yet", "this version keeps public identities only"));
     }
     if request.outbound_hops.is_some_and(|hops| hops != 1) {
-        return Err(Bad::refused("outbound hops other than 1: not yet", "this version builds circuits of one hop only"));
+        return Err(Bad::refused(
+            "outbound hops other than 1: not yet",
+            "this version builds circuits of one hop only",
+        ));
     }
     Ok(())
 }

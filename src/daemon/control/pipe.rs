@@ -37,7 +37,8 @@ fn switching() -> Answer {
 /// Parses port and mode.
 fn port_and_mode(port: &str, mode: Option<&str>) -> Result<(Port, Mode), Bad> {
     let port = Port::new(port).map_err(|error| Bad::usage(error.to_string()))?;
-    let mode = mode.unwrap_or("ro").parse().map_err(|error: tarnet_core::session::ModeError| Bad::usage(error.to_string()))?;
+    let mode =
+        mode.unwrap_or("ro").parse().map_err(|error: tarnet_core::session::ModeError| Bad::usage(error.to_string()))?;
     Ok((port, mode))
 }
 
@@ -63,8 +64,15 @@ pub async fn listen(context: &Context, mut request: Request<Incoming>) -> Result
     let upgrade = hyper::upgrade::on(&mut request);
     let wanted: api::ListenRequest = object(request).await?;
     let (port, mode) = port_and_mode(&wanted.port, wanted.mode.as_deref())?;
-    let request =
-        ListenRequest { identity: wanted.identity, label: None, port, mode, allow: Vec::new(), await_caller: false, connections_max: 1 };
+    let request = ListenRequest {
+        identity: wanted.identity,
+        label: None,
+        port,
+        mode,
+        allow: Vec::new(),
+        await_caller: false,
+        connections_max: 1,
+    };
     let listener = context.node.listen(request).await?;
     tokio::spawn(serve_one(upgrade, listener, mode));
     Ok(switching())
@@ -132,7 +140,11 @@ async fn pump(
 /// Client to channel.
 async fn up(mut from: ReadHalf<TokioIo<Upgraded>>, mut writer: ChannelWriter, stream: bool, mut buffer: BytesMut) {
     loop {
-        let sent = if stream { send_all(&mut writer, &mut buffer).await } else { send_messages(&mut writer, &mut buffer).await };
+        let sent = if stream {
+            send_all(&mut writer, &mut buffer).await
+        } else {
+            send_messages(&mut writer, &mut buffer).await
+        };
         if sent.is_none() {
             return;
         }

@@ -19,9 +19,16 @@ const TTL_DEFAULT_S: u32 = 3600;
 const TEXT_LEN_MAX: usize = 4096;
 
 /// Answers a request below `/v1/zones`.
-pub async fn answer(context: &Context, method: Method, rest: &[&str], request: Request<Incoming>) -> Result<Answer, Bad> {
+pub async fn answer(
+    context: &Context,
+    method: Method,
+    rest: &[&str],
+    request: Request<Incoming>,
+) -> Result<Answer, Bad> {
     match (method, rest) {
-        (Method::GET, [identity]) => json(&ask(context, |reply| AdminCall::RecordList((*identity).into(), reply)).await?),
+        (Method::GET, [identity]) => {
+            json(&ask(context, |reply| AdminCall::RecordList((*identity).into(), reply)).await?)
+        }
         (Method::PUT, [identity, label]) => set(context, identity, label, object(request).await?).await,
         (Method::DELETE, [identity, label]) => {
             let (identity, label) = ((*identity).into(), (*label).into());
@@ -62,7 +69,9 @@ async fn service_id(context: &Context, text: &str) -> Result<ServiceId, Bad> {
     let identities = ask(context, AdminCall::IdentityList).await?;
     let found = identities.iter().find(|identity| identity.name == text);
     let found = found.and_then(|identity| identity.service_id.parse().ok());
-    found.ok_or_else(|| Bad::usage(format!("`{text}` is neither a ServiceId (52 characters) nor an identity of this node")))
+    found.ok_or_else(|| {
+        Bad::usage(format!("`{text}` is neither a ServiceId (52 characters) nor an identity of this node"))
+    })
 }
 
 /// Parses a record's type and value.

@@ -91,7 +91,8 @@ pub fn message(request: &Message, answer: Answer, server: &Name) -> Message {
     let owner = request.queries.first().map_or_else(Name::root, |query| query.name().clone());
     match answer {
         Answer::Records(records) => {
-            message.add_answers(records.into_iter().map(|(ttl_s, data)| Record::from_rdata(owner.clone(), ttl_s, data)));
+            message
+                .add_answers(records.into_iter().map(|(ttl_s, data)| Record::from_rdata(owner.clone(), ttl_s, data)));
         }
         Answer::NoData(apex) => {
             message.add_authority(Record::from_rdata(apex, NEGATIVE_TTL_S, authority(server.clone())));

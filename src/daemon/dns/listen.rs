@@ -49,7 +49,11 @@ impl DnsHandle {
     ///
     /// # Errors
     /// An address cannot be bound.
-    pub fn listen(config: &DnsConfig, responder: &Arc<Responder>, stopping: watch::Receiver<bool>) -> Result<Self, (SocketAddr, io::Error)> {
+    pub fn listen(
+        config: &DnsConfig,
+        responder: &Arc<Responder>,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<Self, (SocketAddr, io::Error)> {
         if config.mode == Mode::Auto {
             tracing::info!("{}", config.mode.why());
         }

@@ -43,10 +43,14 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModeError {
     /// Known, but not built.
-    #[error("dns.mode {0:?} is not supported yet; use \"auto\" or \"off\", and point the host's resolver at the link's second address")]
+    #[error(
+        "dns.mode {0:?} is not supported yet; use \"auto\" or \"off\", and point the host's resolver at the link's second address"
+    )]
     NotYet(String),
     /// Unknown.
-    #[error("dns.mode {0:?}: it is one of \"auto\", \"resolved\", \"networkmanager\", \"resolvconf\", \"direct\", \"off\"")]
+    #[error(
+        "dns.mode {0:?}: it is one of \"auto\", \"resolved\", \"networkmanager\", \"resolvconf\", \"direct\", \"off\""
+    )]
     Unknown(String),
 }
 

@@ -104,7 +104,9 @@ impl Responder {
         match names::sort(query.name(), &self.suffix) {
             Asked::Suffix => self.suffix_answer(kind),
             Asked::Suffixed(name) => self.name_answer(&name, kind, Some(&self.apex)).await,
-            Asked::Bare(name) if name == "arpa" || name.ends_with(".arpa") => self.reverse_answer(query.name(), &name, kind),
+            Asked::Bare(name) if name == "arpa" || name.ends_with(".arpa") => {
+                self.reverse_answer(query.name(), &name, kind)
+            }
             Asked::Bare(name) => self.name_answer(&name, kind, None).await,
             Asked::Foreign => Answer::Code(ResponseCode::Refused),
         }
@@ -144,15 +146,26 @@ impl Responder {
                     Answer::Code(ResponseCode::Refused)
                 }
             }
-            Err(ResolveError::Timeout | ResolveError::UnknownIdentity | ResolveError::Stopping) => Answer::Code(ResponseCode::ServFail),
+            Err(ResolveError::Timeout | ResolveError::UnknownIdentity | ResolveError::Stopping) => {
+                Answer::Code(ResponseCode::ServFail)
+            }
         }
     }
 
     /// A name that exists. `bare` names are their own zone's apex where they have one label.
-    async fn existing_answer(&self, name: &str, resolved: &Resolved, kind: RecordType, zone: Name, bare: bool) -> Answer {
+    async fn existing_answer(
+        &self,
+        name: &str,
+        resolved: &Resolved,
+        kind: RecordType,
+        zone: Name,
+        bare: bool,
+    ) -> Answer {
         let is_apex = bare && !name.contains('.');
         let data = match kind {
-            RecordType::A | RecordType::AAAA if resolved.service.is_some() => return self.address_answer(name, kind, zone).await,
+            RecordType::A | RecordType::AAAA if resolved.service.is_some() => {
+                return self.address_answer(name, kind, zone).await;
+            }
             RecordType::TXT => return text_answer(resolved, self.ttl_s, zone),
             RecordType::SOA if is_apex => answer::authority(self.apex.clone()),
             RecordType::NS if is_apex => answer::server(self.apex.clone()),
@@ -170,7 +183,8 @@ impl Responder {
         match self.book.assign(name).await {
             Ok(slot) => {
                 let addresses = self.book.addresses();
-                let address: IpAddr = if kind == RecordType::A { addresses.v4(slot).into() } else { addresses.v6(slot).into() };
+                let address: IpAddr =
+                    if kind == RecordType::A { addresses.v4(slot).into() } else { addresses.v6(slot).into() };
                 Answer::Records(vec![(self.ttl_s, answer::address(address))])
             }
             Err(error) => {
@@ -229,7 +243,8 @@ impl Responder {
             // No zone to look into: nothing is ours but the suffix.
             _ => return Arc::default(),
         };
-        let petnames: Arc<BTreeSet<String>> = Arc::new(entries.into_iter().map(|entry| entry.label.to_lowercase()).collect());
+        let petnames: Arc<BTreeSet<String>> =
+            Arc::new(entries.into_iter().map(|entry| entry.label.to_lowercase()).collect());
         *self.petnames.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&petnames)));
         petnames
     }

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn messages_come_out_of_a_stream_cut_anywhere() {
-        let stream: Vec<u8> = [b"one".as_slice(), b"", b"three"].iter().flat_map(|message| frame(message).unwrap()).collect();
+        let stream: Vec<u8> =
+            [b"one".as_slice(), b"", b"three"].iter().flat_map(|message| frame(message).unwrap()).collect();
         for cut in 0..=stream.len() {
             let mut buffer = BytesMut::from(&stream[..cut]);
             let mut read = Vec::new();

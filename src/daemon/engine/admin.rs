@@ -35,7 +35,9 @@ impl Engine {
             AdminCall::RecordSet { identity, label, record, public, ttl_s, by_expose, reply } => {
                 self.record_set(&identity, &label, ZoneEntry { record, public, ttl_s, by_expose }, reply);
             }
-            AdminCall::RecordRemove { identity, label, by_expose, reply } => self.record_remove(&identity, &label, by_expose, reply),
+            AdminCall::RecordRemove { identity, label, by_expose, reply } => {
+                self.record_remove(&identity, &label, by_expose, reply)
+            }
             AdminCall::RecordList(identity, reply) => drop(reply.send(self.record_list(&identity))),
             AdminCall::DhtPut(value, reply) => {
                 let want = self.requests.reserve();
@@ -141,7 +143,14 @@ impl Engine {
             peers.push(api::Peer {
                 peer_id: target.peer.map(|peer| peer.to_string()).unwrap_or_default(),
                 address: target.place,
-                state: if target.connected { "connected" } else if target.failures > 0 { "waiting" } else { "dialling" }.into(),
+                state: if target.connected {
+                    "connected"
+                } else if target.failures > 0 {
+                    "waiting"
+                } else {
+                    "dialling"
+                }
+                .into(),
                 source: "configured".into(),
                 error: target.error.unwrap_or_default(),
             });
@@ -158,7 +167,8 @@ impl Engine {
 
     /// Dials an address from now on.
     fn peer_add(&mut self, uri: &str) -> Result<(), AdminError> {
-        let uri: PeerUri = uri.parse().map_err(|error: crate::config::UriError| AdminError::Refused(error.to_string()))?;
+        let uri: PeerUri =
+            uri.parse().map_err(|error: crate::config::UriError| AdminError::Refused(error.to_string()))?;
         let remembered = self.peers.remembered(&uri);
         self.dialler.add(&uri, remembered).map_err(|error| AdminError::Refused(error.to_string()))
     }
@@ -178,7 +188,8 @@ impl Engine {
     /// A peer proved its id on a connection.
     pub(super) fn on_peer_seen(&mut self, peer: PeerId, conn: ConnId, group: Group) {
         // An address that we dialled is worth trying again; where a peer came from is not.
-        let address = self.conns.get(&conn).filter(|found| found.dialled).map(|found| found.address.clone()).unwrap_or_default();
+        let address =
+            self.conns.get(&conn).filter(|found| found.dialled).map(|found| found.address.clone()).unwrap_or_default();
         let mut ops = self.peers.seen(self.clock.now().unix, peer, group, &address);
         if let Some(uri) = self.dialler.uri_of(conn) {
             ops.extend(self.peers.pin(&uri, peer));

@@ -101,7 +101,8 @@ impl Engine {
         }
         self.identities.by_name.remove(name);
         self.node.remove_identity(self.clock.now(), key.public().service_id());
-        let ops = vec![crate::store::Op::RemovePrefix(crate::store::Table::Zones, crate::store::records::zone_prefix(name))];
+        let ops =
+            vec![crate::store::Op::RemovePrefix(crate::store::Table::Zones, crate::store::records::zone_prefix(name))];
         self.after_disk(ops, reply, ());
     }
 

@@ -57,7 +57,12 @@ impl Engine {
     }
 
     /// Somebody opens a channel: the front end decides in its own time.
-    pub(super) fn on_incoming(&mut self, channel: ChannelRef, listener: ListenerId, caller: Option<tarnet_core::crypto::ServiceId>) {
+    pub(super) fn on_incoming(
+        &mut self,
+        channel: ChannelRef,
+        listener: ListenerId,
+        caller: Option<tarnet_core::crypto::ServiceId>,
+    ) {
         let now = self.clock.now();
         let (decide, decision) = oneshot::channel();
         let Some(sender) = self.listeners.by_id.get(&listener) else {

@@ -101,7 +101,11 @@ struct Inboxes {
 
 impl Engine {
     /// Runs until `stop` changes. Identities and zones were given to the node before.
-    pub async fn run(parts: Parts, identities: Vec<(String, Arc<tarnet_core::crypto::SigningKey>)>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(
+        parts: Parts,
+        identities: Vec<(String, Arc<tarnet_core::crypto::SigningKey>)>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let (kick, kicks) = Kicks::new(KICKS_LEN_MAX);
         let (decide, decisions) = mpsc::channel(DECISIONS_LEN_MAX);
         let mut inboxes = Inboxes { requests: parts.requests, conns: parts.conns, kicks, decisions };

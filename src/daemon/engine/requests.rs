@@ -109,7 +109,13 @@ impl Engine {
     }
 
     /// Resolves a name.
-    fn resolve(&mut self, acting: &str, name: &str, zone: Option<ServiceId>, reply: oneshot::Sender<Result<Resolved, ResolveError>>) {
+    fn resolve(
+        &mut self,
+        acting: &str,
+        name: &str,
+        zone: Option<ServiceId>,
+        reply: oneshot::Sender<Result<Resolved, ResolveError>>,
+    ) {
         let Some(acting) = self.identities.id(acting) else {
             let _ = reply.send(Err(ResolveError::UnknownIdentity));
             return;
@@ -229,7 +235,8 @@ fn node_target(target: Target) -> NodeTarget {
 
 /// The core's resolution in the front ends' words.
 fn resolved(found: tarnet_core::node::Resolution) -> Resolved {
-    let record = |record: tarnet_core::names::AnswerRecord| ResolvedRecord { record: record.record, ttl_s: record.ttl_s };
+    let record =
+        |record: tarnet_core::names::AnswerRecord| ResolvedRecord { record: record.record, ttl_s: record.ttl_s };
     let step = |step: tarnet_core::names::TraceStep| TraceStep {
         zone: step.zone,
         label: step.label.as_str().to_owned(),
@@ -249,8 +256,12 @@ fn resolved(found: tarnet_core::node::Resolution) -> Resolved {
 
 /// A Hello as the control socket shows it.
 fn api_hello(hello: &tarnet_core::dht::Hello) -> tarnet_api::Hello {
-    let transports: std::collections::BTreeSet<String> =
-        hello.addresses.iter().filter_map(|address| address.split_once("://")).map(|(scheme, _)| scheme.to_owned()).collect();
+    let transports: std::collections::BTreeSet<String> = hello
+        .addresses
+        .iter()
+        .filter_map(|address| address.split_once("://"))
+        .map(|(scheme, _)| scheme.to_owned())
+        .collect();
     tarnet_api::Hello {
         peer_id: hello.peer.to_string(),
         addresses: hello.addresses.clone(),

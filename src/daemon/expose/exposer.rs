@@ -100,7 +100,11 @@ impl Exposer {
         let table = self.table();
         let running = table.running.values().map(|running| running.describe(table.wrong.get(&running.service.name)));
         let wrong = table.wrong.iter().filter(|(name, _)| !table.running.contains_key(*name));
-        let wrong = wrong.map(|(name, error)| api::Service { name: name.clone(), state: error.to_string(), ..Default::default() });
+        let wrong = wrong.map(|(name, error)| api::Service {
+            name: name.clone(),
+            state: error.to_string(),
+            ..Default::default()
+        });
         running.chain(wrong).collect()
     }
 
@@ -112,7 +116,12 @@ impl Exposer {
     /// Where running services are announced.
     fn wanted(&self) -> BTreeSet<publish::Place> {
         let table = self.table();
-        table.running.values().filter(|running| running.service.publish).map(|running| publish::place(&running.service)).collect()
+        table
+            .running
+            .values()
+            .filter(|running| running.service.publish)
+            .map(|running| publish::place(&running.service))
+            .collect()
     }
 
     /// Takes out of the table what is not in the folder as it runs, and gives the tasks.
@@ -121,7 +130,8 @@ impl Exposer {
         let same = |name: &String, running: &Running| {
             found.wrong.contains_key(name) || found.services.iter().any(|service| *service == *running.service)
         };
-        let (kept, stopped) = std::mem::take(&mut table.running).into_iter().partition(|(name, running)| same(name, running));
+        let (kept, stopped) =
+            std::mem::take(&mut table.running).into_iter().partition(|(name, running)| same(name, running));
         table.running = kept;
         let stopped: BTreeMap<String, Running> = stopped;
         stopped.into_values().map(|running| running.task).collect()
@@ -186,7 +196,8 @@ pub(super) fn read_folder(folder: &Path) -> Found {
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_service).collect();
     paths.sort();
     for (at, path) in paths.iter().enumerate() {
-        let text = std::fs::read_to_string(path).map_err(|unreadable| error(path, format!("cannot be read: {unreadable}")));
+        let text =
+            std::fs::read_to_string(path).map_err(|unreadable| error(path, format!("cannot be read: {unreadable}")));
         let service = if at < SERVICES_MAX {
             text.and_then(|text| Service::parse(path, &text))
         } else {

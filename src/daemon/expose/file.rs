@@ -16,8 +16,18 @@ const LABEL_LEN_MAX: usize = 63;
 /// Names and ids in one allow list.
 const ALLOW_LEN_MAX: usize = 256;
 /// Every key of a service file.
-const KEYS: [&str; 10] =
-    ["local", "protocol", "port", "identity", "publish", "subdomain", "name", "allow", "max_connections", "proxy_protocol"];
+const KEYS: [&str; 10] = [
+    "local",
+    "protocol",
+    "port",
+    "identity",
+    "publish",
+    "subdomain",
+    "name",
+    "allow",
+    "max_connections",
+    "proxy_protocol",
+];
 
 /// What is wrong with a service file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,10 +94,15 @@ impl FromStr for LocalAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = PathBuf::from(path);
-            return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err("a Unix socket needs an absolute path".into()) };
+            return if path.is_absolute() {
+                Ok(Self::Unix(path))
+            } else {
+                Err("a Unix socket needs an absolute path".into())
+            };
         }
         let expected = || format!("{text:?}: expected HOST:PORT or \"unix:/path\"");
-        let has_port = text.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && !host.ends_with(':'));
+        let has_port =
+            text.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && !host.ends_with(':'));
         let uri: PeerUri = format!("tcp://{text}").parse().map_err(|_| expected())?;
         if has_port && uri.pin.is_none() { Ok(Self::Inet(uri.host, uri.port)) } else { Err(expected()) }
     }
@@ -134,11 +149,16 @@ impl Service {
     /// See [`FileError`].
     pub fn parse(path: &std::path::Path, text: &str) -> Result<Self, FileError> {
         let error = |line: usize, what: String| FileError { path: path.to_owned(), line, what };
-        let name = path.file_stem().and_then(|stem| stem.to_str()).ok_or_else(|| error(1, "the file's name is no text".into()))?;
+        let name = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .ok_or_else(|| error(1, "the file's name is no text".into()))?;
         let entries = raw::parse(text, &|_| false).map_err(|problem| error(problem.line, problem.what))?;
         let mut draft = Draft::default();
         for entry in &entries {
-            draft.set(&entry.path, &entry.value).map_err(|what| error(entry.line, format!("`{}`: {what}", entry.path)))?;
+            draft
+                .set(&entry.path, &entry.value)
+                .map_err(|what| error(entry.line, format!("`{}`: {what}", entry.path)))?;
         }
         draft.finish(name).map_err(|what| error(entries.last().map_or(1, |entry| entry.line), what))
     }
@@ -170,7 +190,9 @@ impl Draft {
                 self.identity = Some(text(value)?.to_owned());
             }
             "publish" => self.publish = Some(boolean(value)?),
-            "subdomain" | "name" if self.subdomain.is_some() => return Err("`name` and `subdomain` are the same key".into()),
+            "subdomain" | "name" if self.subdomain.is_some() => {
+                return Err("`name` and `subdomain` are the same key".into());
+            }
             "subdomain" | "name" => self.subdomain = Some(label(text(value)?)?),
             "allow" => self.allow = allow(value)?,
             "max_connections" => self.connections_max = count(value)?,
@@ -185,7 +207,8 @@ impl Draft {
 
     /// The service, with its defaults.
     fn finish(self, name: &str) -> Result<Service, String> {
-        let local = self.local.ok_or("`local` is missing: where the local service listens, such as \"127.0.0.1:4001\"")?;
+        let local =
+            self.local.ok_or("`local` is missing: where the local service listens, such as \"127.0.0.1:4001\"")?;
         let protocol = self.protocol.unwrap_or(Protocol::Tcp);
         if protocol == Protocol::Udp && matches!(local, LocalAddress::Unix(_)) {
             return Err("protocol \"udp\" needs HOST:PORT, not a Unix socket".into());
@@ -193,7 +216,8 @@ impl Draft {
         if protocol == Protocol::Udp && self.proxy_protocol {
             return Err("`proxy_protocol` is for protocol \"tcp\" only".into());
         }
-        let default_port = || Port::new(name).map_err(|error| format!("the file's name is no port ({error}): set `port`"));
+        let default_port =
+            || Port::new(name).map_err(|error| format!("the file's name is no port ({error}): set `port`"));
         Ok(Service {
             name: name.to_owned(),
             local,
@@ -216,7 +240,11 @@ fn text(value: &Raw) -> Result<&str, String> {
 
 /// `true` or `false`.
 fn boolean(value: &Raw) -> Result<bool, String> {
-    if let Raw::Bool(value) = value { Ok(*value) } else { Err(format!("expected true or false, found {}", value.kind())) }
+    if let Raw::Bool(value) = value {
+        Ok(*value)
+    } else {
+        Err(format!("expected true or false, found {}", value.kind()))
+    }
 }
 
 /// A number of connections.
@@ -237,7 +265,9 @@ fn port(value: &Raw) -> Result<Port, String> {
     match value {
         Raw::Int(number) => u16::try_from(*number).map(Port::from).map_err(|_| "expected 0 to 65535, or a name".into()),
         Raw::Text(text) => Port::new(text).map_err(|error| error.to_string()),
-        Raw::Bool(_) | Raw::List(_) | Raw::Map(_) => Err(format!("expected a number or a name, found {}", value.kind())),
+        Raw::Bool(_) | Raw::List(_) | Raw::Map(_) => {
+            Err(format!("expected a number or a name, found {}", value.kind()))
+        }
     }
 }
 
@@ -245,15 +275,24 @@ fn port(value: &Raw) -> Result<Port, String> {
 fn label(text: &str) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let outer = |byte: Option<u8>| byte.is_some_and(|byte| byte != b'-');
-    if text.is_empty() || text.len() > LABEL_LEN_MAX || !text.bytes().all(fits) || !outer(text.bytes().next()) || !outer(text.bytes().last()) {
-        return Err(format!("{text:?}: expected one label: 1 to {LABEL_LEN_MAX} letters, digits, '-' or '_' (other scripts in their xn-- form)"));
+    if text.is_empty()
+        || text.len() > LABEL_LEN_MAX
+        || !text.bytes().all(fits)
+        || !outer(text.bytes().next())
+        || !outer(text.bytes().last())
+    {
+        return Err(format!(
+            "{text:?}: expected one label: 1 to {LABEL_LEN_MAX} letters, digits, '-' or '_' (other scripts in their xn-- form)"
+        ));
     }
     Ok(text.to_ascii_lowercase())
 }
 
 /// ServiceIds and names.
 fn allow(value: &Raw) -> Result<Vec<Allowed>, String> {
-    let Raw::List(items) = value else { return Err(format!("expected a list of ServiceIds or names, found {}", value.kind())) };
+    let Raw::List(items) = value else {
+        return Err(format!("expected a list of ServiceIds or names, found {}", value.kind()));
+    };
     if items.len() > ALLOW_LEN_MAX {
         return Err(format!("at most {ALLOW_LEN_MAX} entries"));
     }

@@ -43,7 +43,8 @@ async fn own_id(handle: &NodeHandle, identity: &str) -> Result<ServiceId, AdminE
 pub(super) async fn announce(handle: &NodeHandle, service: &Service) -> Result<(), AdminError> {
     let record = Record::Identity(own_id(handle, &service.identity).await?);
     let (identity, label) = place(service);
-    let set = |reply| AdminCall::RecordSet { identity, label, record, public: true, ttl_s: TTL_S, by_expose: true, reply };
+    let set =
+        |reply| AdminCall::RecordSet { identity, label, record, public: true, ttl_s: TTL_S, by_expose: true, reply };
     call(handle, set).await
 }
 
@@ -61,8 +62,10 @@ pub(super) async fn withdraw(handle: &NodeHandle, (identity, label): Place) {
 pub(super) async fn withdraw_stale(handle: &NodeHandle, wanted: &BTreeSet<Place>) {
     let identities = call(handle, AdminCall::IdentityList).await.unwrap_or_default();
     for identity in identities {
-        let entries = call(handle, |reply| AdminCall::RecordList(identity.name.clone(), reply)).await.unwrap_or_default();
-        let ours = entries.into_iter().filter(|entry| entry.by_expose).map(|entry| (identity.name.clone(), entry.label));
+        let entries =
+            call(handle, |reply| AdminCall::RecordList(identity.name.clone(), reply)).await.unwrap_or_default();
+        let ours =
+            entries.into_iter().filter(|entry| entry.by_expose).map(|entry| (identity.name.clone(), entry.label));
         for place in ours.collect::<BTreeSet<_>>().difference(wanted) {
             withdraw(handle, place.clone()).await;
         }

@@ -96,7 +96,11 @@ async fn listen(serving: &Serving) -> Result<Listener, NotListening> {
             Allowed::Service(id) => *id,
             Allowed::Name(name) => {
                 let unresolved = |why: String| NotListening::Allow(name.clone(), why);
-                let found = serving.handle.resolve(&service.identity, name).await.map_err(|error| unresolved(error.to_string()))?;
+                let found = serving
+                    .handle
+                    .resolve(&service.identity, name)
+                    .await
+                    .map_err(|error| unresolved(error.to_string()))?;
                 found.service.ok_or_else(|| unresolved("it leads to no identity".into()))?
             }
         });
@@ -180,7 +184,12 @@ async fn answer(serving: &Serving, incoming: Incoming) -> Result<(), Broken> {
 }
 
 /// Carries bytes between the local service and the caller.
-async fn join(serving: &Serving, local: LocalSocket, channel: Channel, caller: Option<ServiceId>) -> Result<(), Broken> {
+async fn join(
+    serving: &Serving,
+    local: LocalSocket,
+    channel: Channel,
+    caller: Option<ServiceId>,
+) -> Result<(), Broken> {
     let header = serving.service.proxy_protocol.then(|| proxy::header(caller.as_ref()));
     let traffic = &serving.status.traffic;
     match local {
@@ -209,7 +218,9 @@ async fn connect_local(service: &Service) -> Result<LocalSocket, Refusal> {
     let connected = timeout(LOCAL_TIME_MAX, open_local(service)).await;
     match connected {
         Ok(Ok(socket)) => Ok(socket),
-        Ok(Err(error)) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Err(Refusal::LocalRefused),
+        Ok(Err(error)) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+            Err(Refusal::LocalRefused)
+        }
         Ok(Err(_)) | Err(_) => Err(Refusal::LocalUnreachable),
     }
 }
@@ -229,11 +240,14 @@ async fn open_local(service: &Service) -> io::Result<LocalSocket> {
         }
         Protocol::Udp => {
             let first = addresses.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
-            let any: std::net::IpAddr = if first.is_ipv6() { std::net::Ipv6Addr::UNSPECIFIED.into() } else { std::net::Ipv4Addr::UNSPECIFIED.into() };
+            let any: std::net::IpAddr = if first.is_ipv6() {
+                std::net::Ipv6Addr::UNSPECIFIED.into()
+            } else {
+                std::net::Ipv4Addr::UNSPECIFIED.into()
+            };
             let socket = UdpSocket::bind((any, 0)).await?;
             socket.connect(first).await?;
             Ok(LocalSocket::Udp(socket))
         }
     }
 }
-

@@ -47,7 +47,10 @@ fn every_key_is_read() {
     );
     let service = parse("x", &text).unwrap();
     assert_eq!(service.local, LocalAddress::Unix("/run/app.sock".into()));
-    assert_eq!((service.port.as_str(), service.identity.as_str(), service.subdomain.as_deref()), ("80", "alice", Some("blog")));
+    assert_eq!(
+        (service.port.as_str(), service.identity.as_str(), service.subdomain.as_deref()),
+        ("80", "alice", Some("blog"))
+    );
     assert_eq!(service.allow, [Allowed::Service(id), Allowed::Name("bob".into())]);
     assert_eq!((service.publish, service.connections_max, service.proxy_protocol), (false, 5, true));
     let udp = parse("dns", "local = '[::1]:53'\nprotocol = 'udp'\nport = 'dns'").unwrap();
@@ -60,10 +63,23 @@ fn errors_name_file_line_and_what_would_do() {
     assert!(error("port = 80").contains("`local` is missing"));
     assert!(error("local = 'h:1'\n[x]\ny = 1").contains(":3: `x.y`: unknown key"));
     for text in [
-        "local = ''", "local = '127.0.0.1'", "local = 'unix:rel'", "local = 5", "local = 'h:1'\nprotocol = 'sctp'", "local = 'h:1'\nport = 70000",
-        "local = 'h:1'\nport = ''", "local = 'h:1'\nidentity = 'A b'", "local = 'h:1'\nsubdomain = 'a.b'", "local = 'h:1'\nsubdomain = '-a'",
-        "local = 'h:1'\nname = 'a'\nsubdomain = 'a'", "local = 'h:1'\nallow = ['a b']", "local = 'h:1'\nallow = 'bob'",
-        "local = 'h:1'\nmax_connections = -1", "local = 'unix:/x'\nprotocol = 'udp'", "local = 'h:1'\nprotocol = 'udp'\nproxy_protocol = true", "local =",
+        "local = ''",
+        "local = '127.0.0.1'",
+        "local = 'unix:rel'",
+        "local = 5",
+        "local = 'h:1'\nprotocol = 'sctp'",
+        "local = 'h:1'\nport = 70000",
+        "local = 'h:1'\nport = ''",
+        "local = 'h:1'\nidentity = 'A b'",
+        "local = 'h:1'\nsubdomain = 'a.b'",
+        "local = 'h:1'\nsubdomain = '-a'",
+        "local = 'h:1'\nname = 'a'\nsubdomain = 'a'",
+        "local = 'h:1'\nallow = ['a b']",
+        "local = 'h:1'\nallow = 'bob'",
+        "local = 'h:1'\nmax_connections = -1",
+        "local = 'unix:/x'\nprotocol = 'udp'",
+        "local = 'h:1'\nprotocol = 'udp'\nproxy_protocol = true",
+        "local =",
     ] {
         assert!(parse("blog", text).is_err(), "{text}");
     }
@@ -75,7 +91,11 @@ struct Folder(PathBuf);
 impl Folder {
     fn new(files: &[(&str, &str)]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let folder = std::env::temp_dir().join(format!("tarnet-expose-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let folder = std::env::temp_dir().join(format!(
+            "tarnet-expose-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
         std::fs::create_dir_all(&folder).unwrap();
         let this = Self(folder);
         files.iter().for_each(|(name, text)| this.write(name, text));
@@ -95,7 +115,8 @@ impl Drop for Folder {
 
 #[test]
 fn wrong_files_are_reported_and_the_others_load() {
-    let folder = Folder::new(&[("a.toml", "local = 'h:1'"), ("b.toml", "\nlocal = 5"), ("c.txt", "x"), (".d.toml", "x")]);
+    let folder =
+        Folder::new(&[("a.toml", "local = 'h:1'"), ("b.toml", "\nlocal = 5"), ("c.txt", "x"), (".d.toml", "x")]);
     let found = read_folder(&folder.0);
     assert_eq!((found.services.len(), found.wrong.len()), (1, 1));
     assert_eq!(found.wrong["b"].line, 2);
@@ -135,10 +156,13 @@ fn node(by_hand: bool) -> (NodeHandle, mpsc::Receiver<Seen>) {
 async fn administer(call: AdminCall, by_hand: bool, seen: &mpsc::Sender<Seen>) {
     match call {
         AdminCall::IdentityList(reply) => {
-            let identity = api::Identity { name: "default".into(), service_id: OWN_ID.to_string(), ..Default::default() };
+            let identity =
+                api::Identity { name: "default".into(), service_id: OWN_ID.to_string(), ..Default::default() };
             let _ = reply.send(Ok(vec![identity]));
         }
-        AdminCall::RecordSet { reply, .. } if by_hand => drop(reply.send(Err(AdminError::Refused("set by hand".into())))),
+        AdminCall::RecordSet { reply, .. } if by_hand => {
+            drop(reply.send(Err(AdminError::Refused("set by hand".into()))))
+        }
         AdminCall::RecordSet { label, record, by_expose: true, public: true, reply, .. } => {
             let _ = reply.send(Ok(()));
             seen.send(Seen::Set { label, record }).await.unwrap();
@@ -204,7 +228,10 @@ async fn a_service_is_announced_and_joins_callers_to_its_socket() {
     assert_eq!(announced, Some(("blog".into(), Record::Identity(OWN_ID))));
     assert_eq!(stale.as_deref(), Some("stale"));
     let (request, callers) = listener.unwrap();
-    assert_eq!((request.port.as_str(), request.label.as_deref(), request.mode), ("80", Some("blog"), Mode::ReliableOrdered));
+    assert_eq!(
+        (request.port.as_str(), request.label.as_deref(), request.mode),
+        ("80", Some("blog"), Mode::ReliableOrdered)
+    );
     let (mut end, mut kicks) = connect(&callers).await;
     let (mut service, _) = local.accept().await.unwrap();
     end.give(bytes::Bytes::from_static(b"hello"));
@@ -221,7 +248,10 @@ async fn a_service_is_announced_and_joins_callers_to_its_socket() {
 #[tokio::test]
 async fn a_dead_local_service_refuses_the_caller() {
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let folder = Folder::new(&[("x.toml", &format!("local = '{dead}'\npublish = false")), ("y.toml", "local = 'unix:/nonexistent/sock'\npublish = false")]);
+    let folder = Folder::new(&[
+        ("x.toml", &format!("local = '{dead}'\npublish = false")),
+        ("y.toml", "local = 'unix:/nonexistent/sock'\npublish = false"),
+    ]);
     let (handle, mut sight) = node(false);
     let _exposer = Exposer::start(handle, folder.0.clone()).await;
     for _ in 0..2 {
@@ -246,7 +276,11 @@ async fn connections_beyond_the_bound_are_refused() {
 async fn a_reload_leaves_what_did_not_change_alone() {
     let local = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let text = |more: &str| format!("local = '{}'\n{more}", local.local_addr().unwrap());
-    let folder = Folder::new(&[("keep.toml", &text("name = 'keep'")), ("gone.toml", &text("name = 'gone'")), ("turn.toml", &text("publish = false"))]);
+    let folder = Folder::new(&[
+        ("keep.toml", &text("name = 'keep'")),
+        ("gone.toml", &text("name = 'gone'")),
+        ("turn.toml", &text("publish = false")),
+    ]);
     let (handle, mut sight) = node(false);
     let exposer = Exposer::start(handle, folder.0.clone()).await;
     let mut kept = None;

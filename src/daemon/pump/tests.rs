@@ -115,7 +115,8 @@ async fn a_program_that_reads_nothing_holds_the_far_side_back() {
 
 #[tokio::test]
 async fn datagrams_keep_their_boundaries() {
-    let (service, ours) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let (service, ours) =
+        (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
     ours.connect(service.local_addr().unwrap()).await.unwrap();
     service.connect(ours.local_addr().unwrap()).await.unwrap();
     let (channel, mut end, mut kicks) = overlay();

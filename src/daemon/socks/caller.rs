@@ -23,7 +23,9 @@ impl Users {
     /// Looks up the users of `tun.users` (names or uids). One that does not exist maps nobody.
     #[must_use]
     pub fn new(users: &BTreeMap<String, String>) -> Self {
-        let uid = |user: &String| User::from_name(user).ok().flatten().map(|user| user.uid.as_raw()).or_else(|| user.parse().ok());
+        let uid = |user: &String| {
+            User::from_name(user).ok().flatten().map(|user| user.uid.as_raw()).or_else(|| user.parse().ok())
+        };
         Self(users.iter().filter_map(|(user, identity)| Some((uid(user)?, identity.clone()))).collect())
     }
 
@@ -61,7 +63,15 @@ mod tests {
         ] {
             assert_eq!(users.allows(identity, uid, 990), may, "{uid:?} as {identity}");
         }
-        assert_eq!(Users::new(&BTreeMap::from([("4242".to_owned(), "a".to_owned()), ("no such user".to_owned(), "b".to_owned())])).0.len(), 1);
+        assert_eq!(
+            Users::new(&BTreeMap::from([
+                ("4242".to_owned(), "a".to_owned()),
+                ("no such user".to_owned(), "b".to_owned())
+            ]))
+            .0
+            .len(),
+            1
+        );
     }
 
     #[tokio::test]

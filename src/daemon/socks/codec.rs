@@ -178,8 +178,14 @@ pub fn request(bytes: &[u8]) -> Parsed<Request> {
     let parse = |cursor: &mut Cursor<'_>| {
         let (command, _reserved, kind) = (cursor.byte()?, cursor.byte()?, cursor.byte()?);
         let address = match kind {
-            ATYP_V4 => cursor.take(4).and_then(|octets| <[u8; 4]>::try_from(octets).ok()).map(|octets| Ok(Address::Ip(Ipv4Addr::from(octets).into())))?,
-            ATYP_V6 => cursor.take(16).and_then(|octets| <[u8; 16]>::try_from(octets).ok()).map(|octets| Ok(Address::Ip(Ipv6Addr::from(octets).into())))?,
+            ATYP_V4 => cursor
+                .take(4)
+                .and_then(|octets| <[u8; 4]>::try_from(octets).ok())
+                .map(|octets| Ok(Address::Ip(Ipv4Addr::from(octets).into())))?,
+            ATYP_V6 => cursor
+                .take(16)
+                .and_then(|octets| <[u8; 16]>::try_from(octets).ok())
+                .map(|octets| Ok(Address::Ip(Ipv6Addr::from(octets).into())))?,
             ATYP_NAME => name(cursor.counted()?),
             _ => return Some(Err(Malformed::Request(Reply::AddressType))),
         };
@@ -262,7 +268,8 @@ mod tests {
         assert_eq!(request(&[5, 1, 0, 9]), Err(Malformed::Request(Reply::AddressType)));
         assert_eq!(request(b"\x05\x01\x00\x03\x00\x00\x01"), Err(Malformed::Request(Reply::HostUnreachable)));
         assert_eq!(request(b"\x05\x01\x00\x03\x02\xff\xfe\x00\x01"), Err(Malformed::Request(Reply::HostUnreachable)));
-        for parse in [|b: &[u8]| greeting(b).map(drop), |b: &[u8]| login(b).map(drop), |b: &[u8]| request(b).map(drop)] {
+        for parse in [|b: &[u8]| greeting(b).map(drop), |b: &[u8]| login(b).map(drop), |b: &[u8]| request(b).map(drop)]
+        {
             assert_eq!(parse(b"GET / HTTP/1.1"), Err(Malformed::Message));
         }
         assert_eq!(reply(Reply::Refused), [5, 5, 0, 1, 0, 0, 0, 0, 0, 0]);

@@ -4,8 +4,8 @@
 //! [`codec`] parses and writes messages and knows no socket; [`Front`] serves. BIND, UDP
 //! ASSOCIATE and GSSAPI are deliberately missing.
 
-pub mod codec;
 mod caller;
+pub mod codec;
 mod server;
 mod target;
 

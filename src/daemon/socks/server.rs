@@ -210,7 +210,10 @@ impl Front {
 
     /// Whether the last label of a name means nothing to us: only then may the name leave for the clearnet.
     async fn is_foreign(&self, acting: &str, name: &str) -> bool {
-        matches!(self.handle.resolve(acting, last_label(name)).await, Err(ResolveError::NoSuchName | ResolveError::BadName))
+        matches!(
+            self.handle.resolve(acting, last_label(name)).await,
+            Err(ResolveError::NoSuchName | ResolveError::BadName)
+        )
     }
 }
 
@@ -254,8 +257,12 @@ async fn clearnet(host: &Host, port: u16) -> Result<Far, Reply> {
     connect_host(host, port).await.map(Far::Clearnet).map_err(|error| match error {
         DialError::Timeout => Reply::TimedOut,
         DialError::Refused(_, source) if source.kind() == io::ErrorKind::ConnectionRefused => Reply::Refused,
-        DialError::Refused(_, source) if source.kind() == io::ErrorKind::NetworkUnreachable => Reply::NetworkUnreachable,
-        DialError::Refused(..) | DialError::Lookup(..) | DialError::Interface(_) | DialError::NoAddress => Reply::HostUnreachable,
+        DialError::Refused(_, source) if source.kind() == io::ErrorKind::NetworkUnreachable => {
+            Reply::NetworkUnreachable
+        }
+        DialError::Refused(..) | DialError::Lookup(..) | DialError::Interface(_) | DialError::NoAddress => {
+            Reply::HostUnreachable
+        }
     })
 }
 
@@ -266,7 +273,11 @@ fn code(error: ConnectError) -> Reply {
         ConnectError::NoRoute => Reply::NetworkUnreachable,
         ConnectError::Refused(Refusal::NotAllowed) | ConnectError::UnknownIdentity => Reply::NotAllowed,
         ConnectError::Refused(
-            Refusal::NoListener | Refusal::ModeMismatch | Refusal::LocalRefused | Refusal::LocalUnreachable | Refusal::TooMany,
+            Refusal::NoListener
+            | Refusal::ModeMismatch
+            | Refusal::LocalRefused
+            | Refusal::LocalUnreachable
+            | Refusal::TooMany,
         ) => Reply::Refused,
         ConnectError::NameTimeout | ConnectError::Timeout => Reply::TimedOut,
         ConnectError::TooMany | ConnectError::Stopping => Reply::Failure,

@@ -67,7 +67,11 @@ pub(super) fn route(address: &Address, book: &dyn AddressBook, suffix: &str) -> 
         Address::Name(name) => {
             let plain = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
             let ours = plain == suffix || plain.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
-            if ours || last_label(&plain).parse::<ServiceId>().is_ok() { Route::Overlay(name.clone()) } else { Route::Name(name.clone()) }
+            if ours || last_label(&plain).parse::<ServiceId>().is_ok() {
+                Route::Overlay(name.clone())
+            } else {
+                Route::Name(name.clone())
+            }
         }
     }
 }

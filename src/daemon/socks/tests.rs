@@ -125,7 +125,10 @@ async fn the_user_name_is_the_acting_identity_and_unknown_ones_fail() {
     exchange(&mut program, b"\x01\x04work\x01x", &[1, 0]).await;
     exchange(&mut program, &[5, 1, 0, 1, 198, 18, 0, 1, 0, 22], &reply(0)).await;
     let (asked, ..) = timeout(SOON, channels.recv()).await.unwrap().unwrap();
-    assert_eq!((asked.acting.as_str(), asked.port.as_str(), asked.target), ("work", "22", Target::Name("blog.alice".into())));
+    assert_eq!(
+        (asked.acting.as_str(), asked.port.as_str(), asked.target),
+        ("work", "22", Target::Name("blog.alice".into()))
+    );
     let mut stranger = TcpStream::connect(address).await.unwrap();
     exchange(&mut stranger, &[5, 1, 2], &[5, 2]).await;
     exchange(&mut stranger, b"\x01\x05ghost\x00", &[1, 1]).await;
@@ -141,8 +144,16 @@ async fn failures_have_the_codes_of_the_contract() {
     let free = [5, 1, 0, 1, 198, 18, 0, 2, 0, 80].to_vec();
     let bind = [5, 2, 0, 1, 0, 0, 0, 0, 0, 0].to_vec();
     for (bytes, code) in [
-        (request("refused.x", 1), 5), (request("denied.x", 1), 2), (request("far.x", 1), 3), (request("slow.x", 1), 6),
-        (request("full.x", 1), 1), (request("no.such", 1), 4), (foreign, 2), (free, 4), (bind, 7), (vec![5, 1, 0, 7], 8),
+        (request("refused.x", 1), 5),
+        (request("denied.x", 1), 2),
+        (request("far.x", 1), 3),
+        (request("slow.x", 1), 6),
+        (request("full.x", 1), 1),
+        (request("no.such", 1), 4),
+        (foreign, 2),
+        (free, 4),
+        (bind, 7),
+        (vec![5, 1, 0, 7], 8),
     ] {
         let mut program = TcpStream::connect(address).await.unwrap();
         exchange(&mut program, &[5, 1, 0], &[5, 0]).await;

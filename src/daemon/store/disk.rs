@@ -108,7 +108,8 @@ impl Disk {
         };
         let thread = std::thread::Builder::new().name("tarnet-disk".into()).spawn(run).map_err(Error::io(path))?;
         // A panic of the database library on a damaged file ends the thread before it answers.
-        let damaged = |_| Error::Damaged { path: path.to_owned(), what: "it cannot be read at all".into(), hint: MOVE_AWAY };
+        let damaged =
+            |_| Error::Damaged { path: path.to_owned(), what: "it cannot be read at all".into(), hint: MOVE_AWAY };
         answer.recv().map_err(damaged)??;
         Ok((Self { jobs }, thread))
     }
@@ -140,11 +141,17 @@ impl Disk {
 
 /// Opens or makes the file, and checks it as a whole.
 fn open_database(path: &Path) -> Result<Database, Error> {
-    let damaged = |error: &dyn std::fmt::Display| Error::Damaged { path: path.to_owned(), what: error.to_string(), hint: MOVE_AWAY };
+    let damaged = |error: &dyn std::fmt::Display| Error::Damaged {
+        path: path.to_owned(),
+        what: error.to_string(),
+        hint: MOVE_AWAY,
+    };
     let fresh = !path.exists();
     let open = || Builder::new().set_cache_size(CACHE_LEN).set_check_integrity_on_open(true).create(path);
     let db = open().map_err(|error| match error {
-        redb::DatabaseError::Storage(redb::StorageError::Io(source)) if source.kind() != std::io::ErrorKind::InvalidData => {
+        redb::DatabaseError::Storage(redb::StorageError::Io(source))
+            if source.kind() != std::io::ErrorKind::InvalidData =>
+        {
             Error::io(path)(source)
         }
         other => damaged(&other),
@@ -245,7 +252,10 @@ impl Worker {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 Err(error) => return Err(error.into()),
             };
-            table.iter()?.map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(Into::into)).collect()
+            table
+                .iter()?
+                .map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(Into::into))
+                .collect()
         })
     }
 

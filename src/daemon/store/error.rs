@@ -54,7 +54,9 @@ pub enum Error {
     #[error("there is no identity named {0:?}")]
     Absent(String),
     /// The text cannot name an identity.
-    #[error("{0:?} cannot name an identity: use 1 to 63 of a-z, 0-9, '-', '_', beginning with a letter or digit; 'peer' is the machine itself")]
+    #[error(
+        "{0:?} cannot name an identity: use 1 to 63 of a-z, 0-9, '-', '_', beginning with a letter or digit; 'peer' is the machine itself"
+    )]
     Name(String),
 }
 

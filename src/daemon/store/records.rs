@@ -155,13 +155,19 @@ mod tests {
             peer.seen_at(&format!("tcp://h:{n}"));
         }
         peer.seen_at("tcp://h:15");
-        assert_eq!((peer.addresses.len(), peer.addresses[0].as_str(), peer.addresses[1].as_str()), (ADDRESSES_MAX, "tcp://h:15", "tcp://h:19"));
+        assert_eq!(
+            (peer.addresses.len(), peer.addresses[0].as_str(), peer.addresses[1].as_str()),
+            (ADDRESSES_MAX, "tcp://h:15", "tcp://h:19")
+        );
     }
 
     #[test]
     fn row_keys_tell_their_parts() {
         assert_eq!(parse_zone_key(&zone_key("alice", "blog")), Some(("alice", "blog")));
-        assert!(zone_key("alice", "@").starts_with(&zone_prefix("alice")) && !zone_key("alice2", "@").starts_with(&zone_prefix("alice")));
+        assert!(
+            zone_key("alice", "@").starts_with(&zone_prefix("alice"))
+                && !zone_key("alice2", "@").starts_with(&zone_prefix("alice"))
+        );
         let peer = PeerId([4; 32]);
         assert_eq!(parse_place_value(&place_value(&peer)), Some(peer));
         assert_eq!(parse_place_value(&[1, 2]), None);

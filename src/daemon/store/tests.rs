@@ -162,8 +162,16 @@ async fn acknowledged_writes_are_in_the_file_even_if_nobody_closes_it() {
 async fn writes_apply_in_order_and_close_brings_the_lazy_ones_to_the_disk() {
     let folder = Folder::new();
     let state = folder.open().unwrap();
-    let pending: Vec<_> = (0..100).map(|n| state.disk.write(vec![put("n", &n.to_string()), put(&format!("k{n:02}"), "x")], When::Soon).unwrap()).collect();
-    let gone = state.disk.write(vec![Op::RemovePrefix(Table::Zones, b"k1".to_vec()), Op::Remove(Table::Zones, b"k99".to_vec())], When::Soon).unwrap();
+    let pending: Vec<_> = (0..100)
+        .map(|n| state.disk.write(vec![put("n", &n.to_string()), put(&format!("k{n:02}"), "x")], When::Soon).unwrap())
+        .collect();
+    let gone = state
+        .disk
+        .write(
+            vec![Op::RemovePrefix(Table::Zones, b"k1".to_vec()), Op::Remove(Table::Zones, b"k99".to_vec())],
+            When::Soon,
+        )
+        .unwrap();
     state.close();
     for write in pending {
         write.await.unwrap();

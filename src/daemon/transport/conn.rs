@@ -23,7 +23,6 @@ use super::limits::{CLOSE_GRACE, EVENTS_LEN_MAX, READER_LEN_MAX, WRITER_LEN_MAX}
 use super::pipe::{Pipe, PipeError};
 use super::{read, write};
 
-
 /// Seals what one link sends; owned by the connection's writer.
 pub trait FrameSealer: Send + 'static {
     /// Turns a batch into a frame, in place.

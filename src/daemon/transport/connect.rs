@@ -112,7 +112,10 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Con
     let mut running = JoinSet::new();
     let mut last = ConnectError::NoAddress;
     loop {
-        let started = rest.next().map(|address| running.spawn(async move { (TcpStream::connect(address).await, address) })).is_some();
+        let started = rest
+            .next()
+            .map(|address| running.spawn(async move { (TcpStream::connect(address).await, address) }))
+            .is_some();
         if !started && running.is_empty() {
             return Err(last);
         }

@@ -218,7 +218,9 @@ impl Dialler {
             let state = lock(&target.state);
             let place = match &state.place {
                 Place::Uri(uri) => uri.to_string(),
-                Place::Addresses(all) => all.iter().map(|address| format!("tcp://{address}")).collect::<Vec<_>>().join(" "),
+                Place::Addresses(all) => {
+                    all.iter().map(|address| format!("tcp://{address}")).collect::<Vec<_>>().join(" ")
+                }
             };
             TargetStatus {
                 place,

@@ -22,8 +22,8 @@ pub mod tcp;
 mod write;
 
 pub use clock::Clock;
-pub use conn::{CloseReason, ConnEvent, ConnHandle, FrameOpener, FrameSealer, Origin, Transport};
 pub(crate) use conn::AbortOnDrop;
+pub use conn::{CloseReason, ConnEvent, ConnHandle, FrameOpener, FrameSealer, Origin, Transport};
 pub use connect::{ConnectError, connect_host, look_up};
 pub use dial::{DialError, Dialler};
 pub use pipe::{FrameRead, FrameWrite, Pipe, PipeError};

@@ -141,7 +141,8 @@ async fn frames_cross_in_any_pieces_and_sizes() {
     let (ours, mut theirs) = duplex(4096);
     let (reader, _writer) = split(ours);
     let (mut reader, _) = TcpPipe::over(reader, tokio::io::sink()).split();
-    let frames: Vec<Vec<u8>> = (1..=300usize).map(|n| vec![u8::try_from(n % 251).unwrap(); n * 211 % 65_535 + 1]).collect();
+    let frames: Vec<Vec<u8>> =
+        (1..=300usize).map(|n| vec![u8::try_from(n % 251).unwrap(); n * 211 % 65_535 + 1]).collect();
     let bytes: Vec<u8> = frames.iter().flat_map(|frame| framed(frame)).collect();
     let sender = tokio::spawn(async move {
         for piece in bytes.chunks(997) {
@@ -156,7 +157,8 @@ async fn frames_cross_in_any_pieces_and_sizes() {
 }
 
 /// Two transports joined by loopback: the one that dials, its dialler, and the one that accepts.
-fn loopback() -> (Dialler, Receiver<ConnEvent>, Receiver<ConnEvent>, crate::config::PeerUri, tokio::task::JoinHandle<()>) {
+fn loopback() -> (Dialler, Receiver<ConnEvent>, Receiver<ConnEvent>, crate::config::PeerUri, tokio::task::JoinHandle<()>)
+{
     let (accepting, accepted) = Transport::new(Clock::start());
     let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let uri = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();

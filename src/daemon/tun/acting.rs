@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use nix::unistd::User;
-use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr as NetlinkAddr, TokioSocket, protocols::NETLINK_SOCK_DIAG};
+use rtnetlink::sys::{
+    AsyncSocket, AsyncSocketExt, SocketAddr as NetlinkAddr, TokioSocket, protocols::NETLINK_SOCK_DIAG,
+};
 use tokio::time::{Duration, timeout};
 
 use super::TunError;
@@ -133,7 +135,8 @@ mod tests {
         udp.connect("127.0.0.1:9").unwrap();
         let found = owner(super::super::packet::UDP, udp.local_addr().unwrap(), udp.peer_addr().unwrap()).await;
         assert_eq!(found, Some(me));
-        let nobody = owner(super::super::packet::TCP, "127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()).await;
+        let nobody =
+            owner(super::super::packet::TCP, "127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()).await;
         assert_eq!(nobody, None);
     }
 }

@@ -51,7 +51,13 @@ impl Echoes {
 }
 
 /// An echo request from our kernel to one of our addresses; `rest` is what follows its type, code and checksum.
-pub fn handle_request(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, packet: &Packet<'_>, rest: &[u8], slot: Option<Slot>) {
+pub fn handle_request(
+    shared: &Arc<Shared>,
+    tasks: &mut JoinSet<()>,
+    packet: &Packet<'_>,
+    rest: &[u8],
+    slot: Option<Slot>,
+) {
     let reply = |rest: &[u8]| shared.build(|out| packet::echo_reply(out, packet.destination, packet.source, rest));
     if slot.is_some_and(|slot| slot == Slot(SLOT_DNS) || shared.echoes.fresh(slot)) {
         return reply(rest);

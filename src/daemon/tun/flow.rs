@@ -210,7 +210,9 @@ impl<T: Transmit> Flow<T> {
             inner.armed = due;
         }
         drop(inner);
-        for (signal, notify) in [(readable, &self.readable), (writable, &self.writable), (over, &self.over), (earlier, &self.timer)] {
+        for (signal, notify) in
+            [(readable, &self.readable), (writable, &self.writable), (over, &self.over), (earlier, &self.timer)]
+        {
             if signal {
                 notify.notify_one();
             }
@@ -229,7 +231,12 @@ type End = Option<Result<(), ChannelError>>;
 
 /// Writes `chunk` and whatever the channel has ready into the stack, and sends it. Gives
 /// back what did not fit, and how the channel ended.
-fn fill(stack: &mut Stack, chunk: Bytes, reader: &mut ChannelReader, out: &impl Transmit) -> Result<(Option<Bytes>, End), Ended> {
+fn fill(
+    stack: &mut Stack,
+    chunk: Bytes,
+    reader: &mut ChannelReader,
+    out: &impl Transmit,
+) -> Result<(Option<Bytes>, End), Ended> {
     let mut next = Some(chunk);
     let mut end = None;
     while let Some(mut chunk) = next.take() {

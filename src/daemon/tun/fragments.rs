@@ -43,7 +43,8 @@ impl Fragments {
         self.expire(now);
         let key = (packet.source, packet.destination, fragment.id);
         let end = fragment.offset + packet.payload.len();
-        let partial = self.partials.entry(key).or_insert(Partial { since: now, pieces: BTreeMap::new(), bytes: 0, total: None });
+        let partial =
+            self.partials.entry(key).or_insert(Partial { since: now, pieces: BTreeMap::new(), bytes: 0, total: None });
         let misplaced = partial.total.is_some_and(|total| end > total || (!fragment.more && end != total))
             || (fragment.more && !packet.payload.len().is_multiple_of(8))
             || packet.payload.is_empty()
@@ -79,7 +80,9 @@ impl Fragments {
     /// Drops the oldest until the bound holds.
     fn shrink(&mut self) {
         while self.bytes > FRAGMENT_BYTES_MAX {
-            let Some(key) = self.partials.iter().min_by_key(|(_, partial)| partial.since).map(|(key, _)| *key) else { return };
+            let Some(key) = self.partials.iter().min_by_key(|(_, partial)| partial.since).map(|(key, _)| *key) else {
+                return;
+            };
             self.drop_partial(&key);
         }
     }

@@ -168,10 +168,8 @@ fn write(file: &mut File, mut length: u64, mut queue: mpsc::Receiver<Append>) {
 
 /// Writes at the good end and waits for the disk; on failure the file is as before.
 fn append(file: &mut File, length: u64, bytes: &[u8]) -> std::io::Result<()> {
-    let outcome = file
-        .seek(SeekFrom::Start(length))
-        .and_then(|_| file.write_all(bytes))
-        .and_then(|()| file.sync_data());
+    let outcome =
+        file.seek(SeekFrom::Start(length)).and_then(|_| file.write_all(bytes)).and_then(|()| file.sync_data());
     if outcome.is_err() {
         // A torn tail is ignored by the reader anyway; this keeps it from hiding later lines.
         let _ = file.set_len(length);
@@ -218,7 +216,8 @@ mod tests {
         let path = folder.join("names.journal");
         let _ = std::fs::remove_file(&path);
         let journal = Journal::start(path.clone(), &[]).unwrap();
-        let (first, second) = tokio::join!(journal.append(Some(entry(3, "alice"))), journal.append(Some(entry(3, "alice"))));
+        let (first, second) =
+            tokio::join!(journal.append(Some(entry(3, "alice"))), journal.append(Some(entry(3, "alice"))));
         assert!(first && second && journal.append(None).await);
         assert_eq!(load(&path).unwrap().len(), 2);
         let again = Journal::start(path.clone(), &[entry(3, "alice")]).unwrap();

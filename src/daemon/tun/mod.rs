@@ -266,7 +266,8 @@ pub async fn start(
     let opened = Device::open(&config.name, config.mtu, &addresses)?;
     let ipv6 = routes.add_link_v6(&config.name, &addresses).await;
     let responder = Arc::new(Responder::new(node.clone(), book.clone(), &config.identity, &dns, ipv6));
-    let dns = DnsHandle::listen(&dns, &responder, shutdown.clone()).map_err(|(address, error)| TunError::DnsListen(address, error))?;
+    let dns = DnsHandle::listen(&dns, &responder, shutdown.clone())
+        .map_err(|(address, error)| TunError::DnsListen(address, error))?;
     let shared = Arc::new(Shared {
         node,
         device: opened.device,
@@ -313,7 +314,10 @@ async fn choose_plan(config: &TunConfig, folder: &Path, routes: &Routes) -> Resu
         let addresses = plan.addresses()?;
         if plan.serves(&config.ipv4, &config.ipv6) {
             if taken.iter().any(|taken| taken.overlaps(addresses.ipv4)) {
-                tracing::warn!(prefix = plan.ipv4, "a route of this host overlaps the synthetic addresses; they are kept");
+                tracing::warn!(
+                    prefix = plan.ipv4,
+                    "a route of this host overlaps the synthetic addresses; they are kept"
+                );
             }
             return Ok(plan);
         }
@@ -323,7 +327,11 @@ async fn choose_plan(config: &TunConfig, folder: &Path, routes: &Routes) -> Resu
     getrandom::fill(&mut random).map_err(|_| TunError::Randomness)?;
     let plan = AddressPlan::choose(&config.ipv4, &config.ipv6, &taken, random)?;
     if plan.ipv4 != config.ipv4 {
-        tracing::warn!(wanted = config.ipv4, chosen = plan.ipv4, "a route of this host overlaps the synthetic addresses: others are used");
+        tracing::warn!(
+            wanted = config.ipv4,
+            chosen = plan.ipv4,
+            "a route of this host overlaps the synthetic addresses: others are used"
+        );
     }
     plan.store(folder).map_err(TunError::State)?;
     Ok(plan)

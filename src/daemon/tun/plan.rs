@@ -41,7 +41,8 @@ impl PrefixV4 {
     /// Says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PrefixError> {
         let fail = |why| PrefixError(text.into(), why);
-        let (address, len) = text.split_once('/').ok_or_else(|| fail("it needs an address and a length, as in 198.18.0.0/15"))?;
+        let (address, len) =
+            text.split_once('/').ok_or_else(|| fail("it needs an address and a length, as in 198.18.0.0/15"))?;
         let address: Ipv4Addr = address.parse().map_err(|_| fail("the address is not IPv4"))?;
         let len: u8 = len.parse().map_err(|_| fail("the length is not a number"))?;
         if !(8..=28).contains(&len) {
@@ -79,7 +80,8 @@ impl PrefixV6 {
     /// Says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PrefixError> {
         let fail = |why| PrefixError(text.into(), why);
-        let (address, len) = text.split_once('/').ok_or_else(|| fail("it needs an address and a length, as in fd12:3456:789a::/48"))?;
+        let (address, len) =
+            text.split_once('/').ok_or_else(|| fail("it needs an address and a length, as in fd12:3456:789a::/48"))?;
         let address: Ipv6Addr = address.parse().map_err(|_| fail("the address is not IPv6"))?;
         let len: u8 = len.parse().map_err(|_| fail("the length is not a number"))?;
         if !(16..=64).contains(&len) {
@@ -154,7 +156,9 @@ impl Addresses {
     pub fn routes(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(_) => self.slot(address).is_some(),
-            IpAddr::V6(address) => (u128::from(address) ^ u128::from(self.ipv6.address)) >> (128 - u32::from(self.ipv6.len)) == 0,
+            IpAddr::V6(address) => {
+                (u128::from(address) ^ u128::from(self.ipv6.address)) >> (128 - u32::from(self.ipv6.len)) == 0
+            }
         }
     }
 

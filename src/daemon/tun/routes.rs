@@ -61,7 +61,9 @@ impl Routes {
                 continue;
             }
             taken.extend(address.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(IpAddr::V4(network)) => Some(Prefix::containing(*network, address.header.prefix_len)),
+                AddressAttribute::Address(IpAddr::V4(network)) => {
+                    Some(Prefix::containing(*network, address.header.prefix_len))
+                }
                 _ => None,
             }));
         }
@@ -120,10 +122,7 @@ impl Routes {
 fn unreachable(addresses: &Addresses) -> [RouteMessage; 2] {
     let v4 = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(addresses.ipv4.address, addresses.ipv4.len);
     let v6 = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(addresses.ipv6.address, addresses.ipv6.len);
-    [
-        v4.kind(RouteType::Unreachable).priority(METRIC).build(),
-        v6.kind(RouteType::Unreachable).priority(METRIC).build(),
-    ]
+    [v4.kind(RouteType::Unreachable).priority(METRIC).build(), v6.kind(RouteType::Unreachable).priority(METRIC).build()]
 }
 
 /// The prefix of an IPv4 route that counts as taken: not the default route, not one of our
@@ -157,7 +156,8 @@ mod tests {
 
     #[test]
     fn only_foreign_routes_more_specific_than_default_count_as_taken() {
-        let taken = |message: &RouteMessage| route_prefix(message, Some(9)).map(|prefix| (prefix.address.octets(), prefix.len));
+        let taken =
+            |message: &RouteMessage| route_prefix(message, Some(9)).map(|prefix| (prefix.address.octets(), prefix.len));
         assert_eq!(taken(&route([198, 18, 5, 0], 24, RouteType::Unicast, 0, 2)), Some(([198, 18, 5, 0], 24)));
         assert_eq!(taken(&route([198, 18, 0, 0], 15, RouteType::Unicast, 0, 9)), None);
         assert_eq!(taken(&route([198, 18, 0, 0], 15, RouteType::Unreachable, METRIC, 1)), None);

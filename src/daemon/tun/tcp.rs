@@ -57,9 +57,13 @@ pub enum Outcome {
 #[must_use]
 pub fn outcome(error: ConnectError) -> Outcome {
     match error {
-        ConnectError::Refused(Refusal::NotAllowed) | ConnectError::UnknownIdentity => Outcome::Icmp(Unreachable::Prohibited),
+        ConnectError::Refused(Refusal::NotAllowed) | ConnectError::UnknownIdentity => {
+            Outcome::Icmp(Unreachable::Prohibited)
+        }
         ConnectError::Refused(Refusal::LocalUnreachable) => Outcome::Icmp(Unreachable::Host),
-        ConnectError::Refused(Refusal::NoListener | Refusal::ModeMismatch | Refusal::LocalRefused | Refusal::TooMany) => Outcome::Refuse,
+        ConnectError::Refused(
+            Refusal::NoListener | Refusal::ModeMismatch | Refusal::LocalRefused | Refusal::TooMany,
+        ) => Outcome::Refuse,
         ConnectError::NoSuchName | ConnectError::NameTimeout | ConnectError::Timeout | ConnectError::Stopping => {
             Outcome::Icmp(Unreachable::Host)
         }

@@ -43,7 +43,11 @@ fn in_namespace(name: &str) -> bool {
             eprintln!("SKIPPED {name}: no namespaces here: {}", String::from_utf8_lossy(&errors));
         }
         Ok((false, out, errors)) => {
-            panic!("{name} failed inside its namespace:\n{}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&errors));
+            panic!(
+                "{name} failed inside its namespace:\n{}{}",
+                String::from_utf8_lossy(&out),
+                String::from_utf8_lossy(&errors)
+            );
         }
         Err(error) if required => panic!("unshare cannot be run: {error}"),
         Err(error) => eprintln!("SKIPPED {name}: unshare cannot be run: {error}"),
@@ -296,7 +300,9 @@ fn addresses_survive_a_restart_and_nothing_leaks_without_the_daemon() {
 }
 
 fn inside_restart() {
-    let ip = |arguments: &str| assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
+    let ip = |arguments: &str| {
+        assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}")
+    };
     // A default route out of the house, where packets must not go.
     ip("link add out type veth peer name far");
     ip("link set out up");
@@ -426,6 +432,8 @@ fn report(what: &str, address: IpAddr, bytes: usize, since: Instant, before: Dur
 /// Processor time of this process so far: the program, the flows and the node's double together.
 fn cpu() -> Duration {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
-    let time = |value: nix::sys::time::TimeVal| Duration::new(u64::try_from(value.tv_sec()).unwrap(), 1_000 * u32::try_from(value.tv_usec()).unwrap());
+    let time = |value: nix::sys::time::TimeVal| {
+        Duration::new(u64::try_from(value.tv_sec()).unwrap(), 1_000 * u32::try_from(value.tv_usec()).unwrap())
+    };
     time(usage.user_time()) + time(usage.system_time())
 }

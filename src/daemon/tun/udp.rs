@@ -50,7 +50,13 @@ impl Flows {
 }
 
 /// A whole UDP datagram from our kernel to one of our addresses. `packet` is it, or its first fragment.
-pub fn handle_datagram(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, packet: &Packet<'_>, datagram: &Datagram<'_>, slot: Option<Slot>) {
+pub fn handle_datagram(
+    shared: &Arc<Shared>,
+    tasks: &mut JoinSet<()>,
+    packet: &Packet<'_>,
+    datagram: &Datagram<'_>,
+    slot: Option<Slot>,
+) {
     if slot == Some(Slot(SLOT_DNS)) {
         return handle_dns(shared, tasks, packet, datagram);
     }
@@ -74,7 +80,13 @@ pub fn handle_datagram(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, packet: &P
 }
 
 /// Starts a flow's task.
-fn start(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, tuple: Tuple, lease: Lease, quote: Quote) -> mpsc::Sender<Bytes> {
+fn start(
+    shared: &Arc<Shared>,
+    tasks: &mut JoinSet<()>,
+    tuple: Tuple,
+    lease: Lease,
+    quote: Quote,
+) -> mpsc::Sender<Bytes> {
     let (queue, datagrams) = mpsc::channel(UDP_QUEUE_LEN);
     shared.udp.lock().insert(tuple, queue.clone());
     let shared = Arc::clone(shared);

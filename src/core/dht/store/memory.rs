@@ -225,7 +225,9 @@ impl Store for MemoryStore {
             return self.replace(&old, slot, entry);
         }
         entry.own &= self.own.blocks < self.limits.own;
-        if !entry.own && let Some(weak) = self.crowded_out(&key, entry.block.work_bits())? {
+        if !entry.own
+            && let Some(weak) = self.crowded_out(&key, entry.block.work_bits())?
+        {
             self.discard(&key, &weak);
         }
         let introducer = entry.introducer;

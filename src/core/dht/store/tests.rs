@@ -1,8 +1,8 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::dht::limits::SIGNERS_PER_KEY;
 use crate::crypto::{SigningKey, hash_xof64};
+use crate::dht::limits::SIGNERS_PER_KEY;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 

@@ -71,7 +71,8 @@ fn forged_and_expired_blocks_are_not_stored_and_a_seen_put_is_not_stored_twice()
     let put = |query, block: Block| Message::Put { route: route(query), lease: block.expiry, block }.encode();
     let signer = SigningKey::from_seed(&[1; 32]);
     let old = Block::create(Kind::Name, block.key, &signer, 1, UnixTime(UNIX - 50_000), Bytes::new()).unwrap();
-    for (query, bad) in [(1, Block { sequence: 3, ..block.clone() }), (2, Block { work: 3, ..block.clone() }), (3, old)] {
+    for (query, bad) in [(1, Block { sequence: 3, ..block.clone() }), (2, Block { work: 3, ..block.clone() }), (3, old)]
+    {
         net.deliver(0, via, &put(query, bad));
     }
     net.run(Duration::from_secs(5));
@@ -135,7 +136,12 @@ fn a_filter_that_claims_everybody_does_not_hide_a_block() {
 fn a_flood_from_one_neighbour_stays_within_its_bounds_and_leaves_the_others_theirs() {
     let limits = Limits { pending: 300, pending_per_neighbour: 100 };
     let mut net = Net::mesh(30, 9);
-    let mut node = Dht::new(PeerId([9; 32]), Rng::from_seed([9; 32]), MemoryStore::new(dht_id(&PeerId([9; 32])), StoreLimits::default(), false), limits);
+    let mut node = Dht::new(
+        PeerId([9; 32]),
+        Rng::from_seed([9; 32]),
+        MemoryStore::new(dht_id(&PeerId([9; 32])), StoreLimits::default(), false),
+        limits,
+    );
     (0..30).for_each(|at| node.contact_up(net.now, net.peer(at)));
     let mut sent = 0u64;
     let mut flood = |node: &mut Dht<MemoryStore>, neighbour: usize, from: u64, count: u64| {

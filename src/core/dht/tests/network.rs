@@ -31,7 +31,9 @@ fn put_and_get_everywhere(net: &mut Net, from: usize) -> Duration {
         query += 1;
         net.put(from, query, &block);
         net.run(Duration::from_secs(5));
-        let Some((_, Outcome::Stored { replicas })) = net.outcome(query) else { panic!("put ended as {:?}", net.outcome(query)) };
+        let Some((_, Outcome::Stored { replicas })) = net.outcome(query) else {
+            panic!("put ended as {:?}", net.outcome(query))
+        };
         assert!(replicas >= 1);
         for at in 0..net.nodes.len() {
             query += 2;

@@ -93,7 +93,9 @@ fn a_page_travels_by_name_through_a_relay() {
         net.nodes[2].routes().any(|route| route.peer_id == target)
     });
     let page = page(300_000);
-    for (want, name) in ["blog.alice", "BLOG.Alice.tarnet.alt.", &format!("blog.{alice}.tarnet.alt")].into_iter().enumerate() {
+    for (want, name) in
+        ["blog.alice", "BLOG.Alice.tarnet.alt.", &format!("blog.{alice}.tarnet.alt")].into_iter().enumerate()
+    {
         let want = want as u64;
         connect(&mut net, 2, want, bob, name);
         let mut channel = None;
@@ -119,7 +121,11 @@ fn names_and_ports_that_do_not_exist_fail_soon_and_for_their_reason() {
     serve(&mut net, 0, alice, "blog");
     petname(&mut net, 2, bob, "alice", alice);
     net.run(Duration::from_secs(3));
-    for (want, name, why) in [(1, "nothing.alice", WantError::NoSuchName), (2, "carol", WantError::NoSuchName), (3, "a..b", WantError::BadName)] {
+    for (want, name, why) in [
+        (1, "nothing.alice", WantError::NoSuchName),
+        (2, "carol", WantError::NoSuchName),
+        (3, "a..b", WantError::BadName),
+    ] {
         connect(&mut net, 2, want, bob, name);
         let mut got = None;
         net.until(Duration::from_secs(1), name, |net| {
@@ -147,7 +153,9 @@ fn a_ping_by_peer_id_tells_time_and_hops_and_everything_is_given_back() {
     }
     let acting = net.identity(0);
     let (near, far) = (net.peer(1), net.peer(3));
-    net.until(Duration::from_secs(5), "a route to the far end", |net| net.nodes[0].routes().any(|route| route.peer_id == far));
+    net.until(Duration::from_secs(5), "a route to the far end", |net| {
+        net.nodes[0].routes().any(|route| route.peer_id == far)
+    });
     for (want, peer, hops) in [(1, near, 1), (2, far, 3)] {
         net.nodes[0].ping(net.now, WantId(want), acting, Target::Peer(peer));
         net.drain(0);
@@ -200,7 +208,10 @@ fn blocks_of_every_kind_are_found_from_another_node() {
     net.drain(0);
     for want in [1, 2] {
         net.until(Duration::from_secs(5), "stored", |net| {
-            net.take(0, |event| matches!(event, Event::Stored { want: id, replicas, .. } if id.0 == want && *replicas > 1).then_some(())).is_some()
+            net.take(0, |event| {
+                matches!(event, Event::Stored { want: id, replicas, .. } if id.0 == want && *replicas > 1).then_some(())
+            })
+            .is_some()
         });
     }
     let peer = net.peer(0);
@@ -211,12 +222,15 @@ fn blocks_of_every_kind_are_found_from_another_node() {
     net.drain(2);
     let mut found = 0;
     net.until(Duration::from_secs(8), "all found", |net| {
-        found += usize::from(net.take(2, |event| match event {
-            Event::Content { value, .. } => (value == b"hello").then_some(()),
-            Event::Signed { values, .. } => (values == &[(alice, b"signed".to_vec())]).then_some(()),
-            Event::Hello { hello, .. } => (hello.peer == peer).then_some(()),
-            _ => None,
-        }).is_some());
+        found += usize::from(
+            net.take(2, |event| match event {
+                Event::Content { value, .. } => (value == b"hello").then_some(()),
+                Event::Signed { values, .. } => (values == &[(alice, b"signed".to_vec())]).then_some(()),
+                Event::Hello { hello, .. } => (hello.peer == peer).then_some(()),
+                _ => None,
+            })
+            .is_some(),
+        );
         found == 3
     });
 }

@@ -98,7 +98,9 @@ impl Net {
                     return;
                 }
                 Output::Event(event) => self.events[node].push(event),
-                Output::Transmit(Transmit::Handshake { conn, frame }) => self.push(conn, Frame::Handshake(frame.into())),
+                Output::Transmit(Transmit::Handshake { conn, frame }) => {
+                    self.push(conn, Frame::Handshake(frame.into()))
+                }
                 Output::Transmit(Transmit::Established { conn, sealer, opener, .. }) => {
                     if let Some(end) = self.ends.get_mut(&conn) {
                         end.crypto = Some((sealer, opener));
@@ -106,7 +108,11 @@ impl Net {
                 }
                 Output::Transmit(Transmit::Batch { conn, batch }) => {
                     let now = self.now;
-                    let sealed = self.ends.get_mut(&conn).and_then(|end| end.crypto.as_mut()).map(|(sealer, _)| sealer.seal(now, batch));
+                    let sealed = self
+                        .ends
+                        .get_mut(&conn)
+                        .and_then(|end| end.crypto.as_mut())
+                        .map(|(sealer, _)| sealer.seal(now, batch));
                     if let Some(sealed) = sealed {
                         self.push(conn, Frame::Sealed(sealed));
                         self.pipe.push_back((self.now.instant + Duration::from_micros(50), conn, Frame::Ready));

@@ -79,7 +79,9 @@ impl Established {
 
     /// Accepts a channel of the peer.
     pub fn accept(&mut self, now: Now, id: ChannelId) {
-        let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.state == State::Incoming) else { return };
+        let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.state == State::Incoming) else {
+            return;
+        };
         channel.state = State::Open;
         self.control.push_back(Control::Opened(id));
         self.tell_readable(id);
@@ -103,7 +105,8 @@ impl Established {
     /// The channel is gone or its writing side ended, or the message is too long.
     pub fn write(&mut self, id: ChannelId, mut bytes: Bytes) -> Result<usize, WriteError> {
         let room = self.write_room(id);
-        let channel = self.channels.get(&id).filter(|channel| channel.state != State::Resetting).ok_or(WriteError::Closed)?;
+        let channel =
+            self.channels.get(&id).filter(|channel| channel.state != State::Resetting).ok_or(WriteError::Closed)?;
         if channel.write_closed() {
             return Err(WriteError::Closed);
         }

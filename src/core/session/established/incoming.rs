@@ -151,7 +151,12 @@ impl Established {
     }
 
     /// Adds a channel of the peer, or refuses it when the session is full.
-    pub(super) fn insert_incoming(&mut self, now: Instant, id: ChannelId, mut open: OpenRequest) -> Result<(), Violation> {
+    pub(super) fn insert_incoming(
+        &mut self,
+        now: Instant,
+        id: ChannelId,
+        mut open: OpenRequest,
+    ) -> Result<(), Violation> {
         if self.channels.len() >= CHANNELS_MAX {
             self.control.push_back(Control::Refused(id, Refusal::TooMany));
             return Ok(());
@@ -222,7 +227,9 @@ impl Established {
             return Ok(());
         }
         self.handle_opened(id)?;
-        let Some(used) = self.edit(id, |channel| take(&mut channel.recv, channel.window.limit())) else { return Ok(()) };
+        let Some(used) = self.edit(id, |channel| take(&mut channel.recv, channel.window.limit())) else {
+            return Ok(());
+        };
         self.flow.handle_received(used?)?;
         let Some(channel) = self.channels.get(&id) else { return Ok(()) };
         match channel.state {
@@ -230,7 +237,9 @@ impl Established {
             State::Resetting if channel.ended() => self.remove_channel(now, id),
             // Discarded bytes were read as they came.
             State::Resetting => {}
-            State::Opening | State::Incoming | State::Open if channel.readable() || channel.ended() => self.tell_readable(id),
+            State::Opening | State::Incoming | State::Open if channel.readable() || channel.ended() => {
+                self.tell_readable(id)
+            }
             State::Opening | State::Incoming | State::Open => {}
         }
         if self.channels.get(&id).is_some_and(|channel| channel.finished_told) {

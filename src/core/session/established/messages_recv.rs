@@ -233,7 +233,14 @@ impl MessagesRecv {
 mod tests {
     use super::*;
 
-    fn put(recv: &mut MessagesRecv, at: u64, id: u64, total: u16, offset: u16, bytes: &'static [u8]) -> Result<u64, Violation> {
+    fn put(
+        recv: &mut MessagesRecv,
+        at: u64,
+        id: u64,
+        total: u16,
+        offset: u16,
+        bytes: &'static [u8],
+    ) -> Result<u64, Violation> {
         let message = Message { channel: 0, id, total, offset, bytes };
         recv.insert(Instant::from_micros(at), &message, Bytes::from_static(bytes), 10_000)
     }

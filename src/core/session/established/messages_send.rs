@@ -233,9 +233,10 @@ impl MessagesSend {
     /// Whether something could be sent with session credit.
     pub fn wants(&self) -> bool {
         !self.lost.is_empty()
-            || self.queue.front().is_some_and(|first| {
-                !self.reliable || first.sent > 0 || self.used + cost(&first.bytes) <= self.limit
-            })
+            || self
+                .queue
+                .front()
+                .is_some_and(|first| !self.reliable || first.sent > 0 || self.used + cost(&first.bytes) <= self.limit)
     }
 
     /// Whether the end must be told: the count of messages, once all have left.
@@ -302,7 +303,10 @@ mod tests {
         send.write(Bytes::from_static(b""));
         send.finish();
         let parts: Vec<_> = std::iter::from_fn(|| send.next(16_000, u64::MAX)).collect();
-        assert_eq!(parts.iter().map(|part| (part.id, part.len)).collect::<Vec<_>>(), [(0, 16_000), (0, 16_000), (0, 8_000), (1, 0)]);
+        assert_eq!(
+            parts.iter().map(|part| (part.id, part.len)).collect::<Vec<_>>(),
+            [(0, 16_000), (0, 16_000), (0, 8_000), (1, 0)]
+        );
         assert!(send.take_end() && !send.take_end());
         send.handle_acked(0, 0, 16_000);
         send.handle_lost(0, 16_000, 16_000);

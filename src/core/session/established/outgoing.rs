@@ -213,7 +213,11 @@ impl Established {
                 Turn::Full => {
                     if let Some(channel) = self.channels.get_mut(&id) {
                         channel.queued = true;
-                        if interactive { self.interactive.push_front(id) } else { self.bulk.push_front(id) };
+                        if interactive {
+                            self.interactive.push_front(id)
+                        } else {
+                            self.bulk.push_front(id)
+                        };
                     }
                     break;
                 }
@@ -251,7 +255,9 @@ impl Established {
         let (fresh, frame) = match &mut channel.send {
             SendHalf::Stream(stream) => {
                 let head = data_head_len(id.0, stream.sent());
-                let Some(chunk) = stream.next(room - head, credit) else { return refused(channel.wants(), room, credit) };
+                let Some(chunk) = stream.next(room - head, credit) else {
+                    return refused(channel.wants(), room, credit);
+                };
                 put_data_head(packet, id.0, chunk.offset, chunk.len, chunk.fin);
                 stream.copy(chunk.offset, chunk.len, packet);
                 let frame = SentFrame::Data { channel: id.0, offset: chunk.offset, len: chunk.len, fin: chunk.fin };
@@ -260,7 +266,9 @@ impl Established {
             SendHalf::Messages(messages) => {
                 let held = messages.front();
                 let head = Message::overhead(id.0, messages.count());
-                let Some(part) = messages.next(room - head, credit) else { return refused(channel.wants(), room, credit) };
+                let Some(part) = messages.next(room - head, credit) else {
+                    return refused(channel.wants(), room, credit);
+                };
                 let bytes = messages.bytes(&part, held.as_ref());
                 Message { channel: id.0, id: part.id, total: part.total, offset: part.offset, bytes }.encode(packet);
                 let frame = SentFrame::Message { channel: id.0, id: part.id, offset: part.offset, len: part.len };

@@ -1,11 +1,11 @@
 //! What follows when something was read, arrived, was lost, or ended: credit, room,
 //! queues, and the end of channels. The only place that adds and removes channels.
 
+use super::Established;
 use super::channel::{Channel, SendHalf, State};
 use super::event::{ChannelId, Event};
 use super::limits::IDLE_AFTER;
 use super::sent::{Control, SentFrame};
-use super::Established;
 use crate::time::Instant;
 
 impl Established {
@@ -125,11 +125,13 @@ impl Established {
                         stream.handle_acked(offset, len, fin);
                     }
                 }),
-                SentFrame::Message { channel, id, offset, len } => self.settle_payload(now, ChannelId(channel), |send| {
-                    if let SendHalf::Messages(messages) = send {
-                        messages.handle_acked(id, offset, len);
-                    }
-                }),
+                SentFrame::Message { channel, id, offset, len } => {
+                    self.settle_payload(now, ChannelId(channel), |send| {
+                        if let SendHalf::Messages(messages) = send {
+                            messages.handle_acked(id, offset, len);
+                        }
+                    })
+                }
                 SentFrame::Control(control) => self.settle_control(now, control),
             }
         }

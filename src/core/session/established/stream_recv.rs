@@ -262,7 +262,8 @@ mod tests {
             stream.insert(at, Bytes::from_static(b"x"), false, u64::MAX).unwrap();
         }
         assert_eq!(stream.later.len(), 1);
-        let result = (0..).find_map(|at| stream.insert(10_000 + 2 * at, Bytes::from_static(b"x"), false, u64::MAX).err());
+        let result =
+            (0..).find_map(|at| stream.insert(10_000 + 2 * at, Bytes::from_static(b"x"), false, u64::MAX).err());
         assert_eq!(result, Some(Violation::Gaps));
         assert_eq!(stream.later.len(), GAPS_MAX);
     }

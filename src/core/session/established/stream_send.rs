@@ -268,7 +268,10 @@ mod tests {
         assert_eq!((stream.segments.len(), stream.buffered()), (3, 7_003));
         let chunk = stream.next(60_000, u64::MAX).unwrap();
         let got = copy(&stream, chunk);
-        assert_eq!((got.len(), &got[1_990..2_001], &got[7_000..]), (7_003, &[&[199; 10][..], &[7]].concat()[..], &b"end"[..]));
+        assert_eq!(
+            (got.len(), &got[1_990..2_001], &got[7_000..]),
+            (7_003, &[&[199; 10][..], &[7]].concat()[..], &b"end"[..])
+        );
     }
 
     #[test]

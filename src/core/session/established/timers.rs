@@ -1,9 +1,9 @@
 //! Deadlines of a session, and what happens at them.
 
+use super::Established;
 use super::channel::State;
 use super::event::{Event, ResetCause, Side};
 use super::limits::{KEEP_ALIVE_MIN, LOST_AFTER};
-use super::Established;
 use crate::time::{Instant, Now, earliest};
 
 impl Established {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::limits::{
-    CHANNELS_MAX, CONNECT_AFTER, DIALS_MAX, NO_ROUTE_AFTER, RETRY_FIRST, RETRY_JITTER, RETRY_MAX, SESSIONS_MAX, WAITING_MAX,
+    CHANNELS_MAX, CONNECT_AFTER, DIALS_MAX, NO_ROUTE_AFTER, RETRY_FIRST, RETRY_JITTER, RETRY_MAX, SESSIONS_MAX,
+    WAITING_MAX,
 };
 use super::{
-    Acting, Channel, CircuitFailure, ConnectId, Dial, End, Event, Failure, InitiatorEnd, Session, SessionId, Sessions, Timer,
-    Turn, Waiting,
+    Acting, Channel, CircuitFailure, ConnectId, Dial, End, Event, Failure, InitiatorEnd, Session, SessionId, Sessions,
+    Timer, Turn, Waiting,
 };
 use crate::session::established::{Carried, Established, Secrets};
 use crate::session::handshake::{Initiator, SessionKeys, Wanted};
@@ -22,7 +23,14 @@ use crate::wire::session_handshake::{EARLY_LEN_MAX, FirstOpen, LABEL_LEN_MAX};
 impl Sessions {
     /// Connects as `acting` to the owner of a descriptor that has been verified. Answered by `Opened`, `Refused` or `Failed`
     /// under the same id, within 20 s. First data is sent at most once, or again under the final keys when the responder says so.
-    pub fn connect(&mut self, now: Now, connect: ConnectId, acting: Acting, descriptor: &Arc<Descriptor>, open: OpenRequest) {
+    pub fn connect(
+        &mut self,
+        now: Now,
+        connect: ConnectId,
+        acting: Acting,
+        descriptor: &Arc<Descriptor>,
+        open: OpenRequest,
+    ) {
         let waiting = Waiting { connect, open, until: now.instant + CONNECT_AFTER };
         if self.channels_len >= CHANNELS_MAX {
             self.counters.channels_refused += 1;

@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::limits::{
-    HALF_OPEN_AFTER, HALF_OPEN_MAX, REPEAT_CARRIERS_MAX, RESUME_AHEAD, SESSIONS_MAX, WORK_ANSWER, WORK_BURST, WORK_PER_S,
+    HALF_OPEN_AFTER, HALF_OPEN_MAX, REPEAT_CARRIERS_MAX, RESUME_AHEAD, SESSIONS_MAX, WORK_ANSWER, WORK_BURST,
+    WORK_PER_S,
 };
 use super::{End, Incoming, ResponderEnd, Session, SessionId, Sessions, StoredAnswer, Timer};
 use crate::crypto::Aead;
@@ -123,7 +124,8 @@ impl Sessions {
     /// Finds the key that a first message is sealed to, and opens it. `None`: there is none, or it is too much work.
     fn take_first(&mut self, now: Now, first: &First<'_>) -> Option<Taken> {
         let mut overloaded = false;
-        let mut candidates = self.owners.iter().flat_map(|(owner, keys)| keys.iter().enumerate().map(move |key| (*owner, key)));
+        let mut candidates =
+            self.owners.iter().flat_map(|(owner, keys)| keys.iter().enumerate().map(move |key| (*owner, key)));
         let found = candidates.find_map(|(owner, (at, key))| {
             overloaded = overloaded || !self.work.take(now.instant, 1);
             if overloaded { None } else { trial(key, first).map(|shared| (owner, at, key, shared)) }
@@ -169,7 +171,8 @@ impl Sessions {
             machine.handle_open(now, open).expect("early data is shorter than a channel's first credit");
         }
         self.by_first.insert(stored.first_hash, id);
-        let end = ResponderEnd { caller, held: Vec::new(), stored: Some(stored), unproven: BTreeSet::new(), resume_next: 0 };
+        let end =
+            ResponderEnd { caller, held: Vec::new(), stored: Some(stored), unproven: BTreeSet::new(), resume_next: 0 };
         let mut session = Session::new(owner, End::Responder(Box::new(end)), machine, keys);
         session.carriers.insert(carrier);
         self.by_carrier.insert(carrier, id);
@@ -187,7 +190,8 @@ impl Sessions {
     fn repeat_answer(&mut self, id: SessionId, carrier: CarrierId, first: &First<'_>) -> Option<Incoming> {
         let end = self.sessions.get_mut(&id)?.responder()?;
         let stored = end.stored.as_ref().filter(|_| end.unproven.len() < REPEAT_CARRIERS_MAX)?;
-        let answer = Incoming::Accept { blob: stored.blob.clone(), reveal: reveal_again(&stored.reveal_key, &first.attempt) };
+        let answer =
+            Incoming::Accept { blob: stored.blob.clone(), reveal: reveal_again(&stored.reveal_key, &first.attempt) };
         end.unproven.insert(carrier);
         self.by_carrier.insert(carrier, id);
         Some(answer)

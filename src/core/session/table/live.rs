@@ -97,7 +97,9 @@ impl Sessions {
 
     /// The far side accepted a channel of ours.
     fn opened(&mut self, id: SessionId, channel: ChannelId) {
-        let Some(slot) = self.sessions.get_mut(&id).and_then(|session| session.channels.get_mut(&channel)) else { return };
+        let Some(slot) = self.sessions.get_mut(&id).and_then(|session| session.channels.get_mut(&channel)) else {
+            return;
+        };
         if let Channel::Opening(waiting, later) = slot {
             let (connect, later) = (waiting.connect, std::mem::take(later));
             *slot = Channel::Open(None);

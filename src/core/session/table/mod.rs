@@ -46,7 +46,8 @@ use crate::wire::session_handshake::SHORT_LEN;
 pub use owners::TooManyIdentities;
 
 pub use event::{
-    Acting, ChannelRef, CircuitFailure, ConnectId, Counters, Event, Failure, Incoming, SavedKeys, SessionId, SessionStatus,
+    Acting, ChannelRef, CircuitFailure, ConnectId, Counters, Event, Failure, Incoming, SavedKeys, SessionId,
+    SessionStatus,
 };
 
 /// What a table of sessions is made of.

@@ -20,7 +20,12 @@ impl Sessions {
     ///
     /// # Errors
     /// There are [`OWNERS_MAX`] already.
-    pub fn add_identity(&mut self, now: Now, identity: Arc<SigningKey>, saved: Option<&[u8]>) -> Result<(), TooManyIdentities> {
+    pub fn add_identity(
+        &mut self,
+        now: Now,
+        identity: Arc<SigningKey>,
+        saved: Option<&[u8]>,
+    ) -> Result<(), TooManyIdentities> {
         let id = identity.public().service_id();
         if self.identities.contains_key(&id) {
             return Ok(());
@@ -44,7 +49,8 @@ impl Sessions {
         self.listeners.remove_owner(owner);
         self.events.push_back(Event::Forget { owner });
         let acting = Acting::Identity(id);
-        let dials: Vec<SessionId> = self.dials.iter().filter(|(_, dial)| dial.acting == acting).map(|(id, _)| *id).collect();
+        let dials: Vec<SessionId> =
+            self.dials.iter().filter(|(_, dial)| dial.acting == acting).map(|(id, _)| *id).collect();
         for dial in dials {
             self.fail_dial(now, dial, super::Failure::UnknownIdentity);
         }

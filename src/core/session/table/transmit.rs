@@ -51,7 +51,11 @@ impl Sessions {
 
     /// The next packet to send, if a circuit with something to say has room. `ready` tells whether a circuit takes one more
     /// packet now. Poll after every other call, and when a link has room again.
-    pub fn poll_transmit(&mut self, now: Now, ready: &mut dyn FnMut(CarrierId) -> bool) -> Option<(CarrierId, BytesMut)> {
+    pub fn poll_transmit(
+        &mut self,
+        now: Now,
+        ready: &mut dyn FnMut(CarrierId) -> bool,
+    ) -> Option<(CarrierId, BytesMut)> {
         loop {
             while let Some(id) = self.ready.pop_front() {
                 if let Some(packet) = self.take_turn(now, id, ready) {

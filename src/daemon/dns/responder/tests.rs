@@ -18,16 +18,32 @@ async fn node(mut requests: mpsc::Receiver<Request>) {
                 let record = |record| ResolvedRecord { record, ttl_s: 30 };
                 let records = match name.as_str() {
                     "blog.alice" | "alice" => Ok((vec![record(Record::Identity(service))], Some(service))),
-                    "note.alice" => Ok((vec![record(Record::Text("x".repeat(300))), record(Record::Text("short".into()))], None)),
+                    "note.alice" => {
+                        Ok((vec![record(Record::Text("x".repeat(300))), record(Record::Text("short".into()))], None))
+                    }
                     "big.alice" => Ok((vec![record(Record::Text("x".repeat(2_000)))], None)),
                     "slow.alice" => Err(ResolveError::Timeout),
                     _ => Err(ResolveError::NoSuchName),
                 };
-                let _ = reply.send(records.map(|(records, service)| Resolved { name, zone: service.unwrap_or(ServiceId([1; 32])), records, service, label: None, trace: Vec::new() }));
+                let _ = reply.send(records.map(|(records, service)| Resolved {
+                    name,
+                    zone: service.unwrap_or(ServiceId([1; 32])),
+                    records,
+                    service,
+                    label: None,
+                    trace: Vec::new(),
+                }));
             }
             Request::Control(call) => {
                 if let AdminCall::RecordList(_, reply) = *call {
-                    let entry = |label: &str| tarnet_api::ZoneEntry { label: label.into(), kind: "zone".into(), value: String::new(), ttl_s: 60, public: false, by_expose: false };
+                    let entry = |label: &str| tarnet_api::ZoneEntry {
+                        label: label.into(),
+                        kind: "zone".into(),
+                        value: String::new(),
+                        ttl_s: 60,
+                        public: false,
+                        by_expose: false,
+                    };
                     let _ = reply.send(Ok(vec![entry("alice"), entry("empty")]));
                 }
             }
@@ -78,7 +94,9 @@ async fn every_spelling_gets_the_same_address_and_keeps_its_case() {
     for name in ["blog.alice.", "bLOG.aLice.", "blog.alice.tarnet.alt.", "Blog.Alice.TARNET.alt."] {
         let answer = ask(&responder, name, RecordType::A).await;
         assert_eq!(code(&answer), ResponseCode::NoError);
-        assert!(answer.metadata.authoritative && answer.metadata.recursion_available && answer.metadata.recursion_desired);
+        assert!(
+            answer.metadata.authoritative && answer.metadata.recursion_available && answer.metadata.recursion_desired
+        );
         assert!(answer.queries[0].name().eq_case(&Name::from_ascii(name).unwrap()), "{name}");
         assert_eq!((answer.answers.len(), answer.answers[0].ttl), (1, 60));
         found.push(answer.answers[0].data.clone());
@@ -153,7 +171,14 @@ async fn texts_apexes_and_any_are_answered() {
     assert_eq!((texts.answers.len(), texts.answers[0].ttl), (2, 30));
     let RData::TXT(text) = &texts.answers[0].data else { panic!("no text") };
     assert_eq!(text.txt_data.iter().map(|part| part.len()).collect::<Vec<_>>(), [255, 45]);
-    for (name, kind) in [("tarnet.alt.", RecordType::SOA), ("tarnet.alt.", RecordType::NS), ("alice.", RecordType::SOA), ("alice.", RecordType::NS), ("blog.alice.", RecordType::ANY), ("tarnet.alt.", RecordType::A)] {
+    for (name, kind) in [
+        ("tarnet.alt.", RecordType::SOA),
+        ("tarnet.alt.", RecordType::NS),
+        ("alice.", RecordType::SOA),
+        ("alice.", RecordType::NS),
+        ("blog.alice.", RecordType::ANY),
+        ("tarnet.alt.", RecordType::A),
+    ] {
         assert_eq!(ask(&responder, name, kind).await.answers.len(), 1, "{name} {kind}");
     }
 }

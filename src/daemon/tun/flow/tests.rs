@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-
 use super::*;
 use crate::channel::{ChannelKey, channel};
 use crate::tun::packet::Packet;

@@ -74,7 +74,8 @@ struct Pair {
 impl Pair {
     fn new(receive_buffer: usize) -> Self {
         let now = Instant::now();
-        let (program, name) = ("198.18.0.1:40000".parse::<SocketAddr>().unwrap(), "198.18.0.9:80".parse::<SocketAddr>().unwrap());
+        let (program, name) =
+            ("198.18.0.1:40000".parse::<SocketAddr>().unwrap(), "198.18.0.9:80".parse::<SocketAddr>().unwrap());
         let mut nic = Nic::default();
         let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut nic, StackInstant::ZERO);
         interface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(program.ip().into(), 15)).unwrap());

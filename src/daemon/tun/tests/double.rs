@@ -49,7 +49,8 @@ pub async fn node(mut requests: mpsc::Receiver<Request>) {
                 let service = ServiceId([7; 32]);
                 let known = name == "alice" || (name.ends_with(".alice") && name != "nope.alice");
                 let records = vec![ResolvedRecord { record: Record::Identity(service), ttl_s: 60 }];
-                let resolved = Resolved { name, zone: service, records, service: Some(service), label: None, trace: Vec::new() };
+                let resolved =
+                    Resolved { name, zone: service, records, service: Some(service), label: None, trace: Vec::new() };
                 let _ = reply.send(if known { Ok(resolved) } else { Err(ResolveError::NoSuchName) });
             }
             Request::Connect { request, reply } => {

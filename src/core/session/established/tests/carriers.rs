@@ -42,7 +42,7 @@ fn a_new_carrier_takes_over_while_the_old_one_still_delivers() {
     let mut transfer = Transfer::new(0, id, 6_000_000);
     let mut carrier = 1;
     net.run(Duration::from_secs(60), |net| {
-        if transfer.got.len() > carrier as usize * 500_000 && carrier < 11 {
+        if transfer.got.len() as u64 > carrier * 500_000 && carrier < 11 {
             carrier += 1;
             net.ends.iter_mut().for_each(|end| end.add_carrier(net.now, CarrierId(carrier)));
         }
@@ -91,7 +91,10 @@ fn a_pause_of_forty_seconds_is_only_a_pause() {
     net.rest(Duration::from_secs(20));
     net.ends.iter_mut().for_each(|end| end.add_carrier(net.now, CarrierId(2)));
     net.rest(Duration::from_secs(1));
-    assert_eq!((net.read_all(1, id), net.read_all(0, id)), (vec![Bytes::from("before")], vec![Bytes::from("meanwhile")]));
+    assert_eq!(
+        (net.read_all(1, id), net.read_all(0, id)),
+        (vec![Bytes::from("before")], vec![Bytes::from("meanwhile")])
+    );
 }
 
 #[test]

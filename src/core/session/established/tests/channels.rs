@@ -5,12 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::net::{Faults, Net, Transfer, pattern, request};
-use crate::session::established::limits::{
-    CHANNEL_WINDOW_INITIAL, CHANNEL_WINDOW_MAX, CHANNELS_MAX, SESSION_WINDOW,
-};
-use crate::session::established::{
-    Carried, CarrierId, ChannelId, Event, OpenRequest, ResetCause, WriteError,
-};
+use crate::session::established::limits::{CHANNEL_WINDOW_INITIAL, CHANNEL_WINDOW_MAX, CHANNELS_MAX, SESSION_WINDOW};
+use crate::session::established::{Carried, CarrierId, ChannelId, Event, OpenRequest, ResetCause, WriteError};
 use crate::session::{Mode, Refusal};
 
 #[test]
@@ -215,7 +211,9 @@ fn interactive_channels_go_before_bulk_and_bulk_shares_fairly() {
 fn ten_thousand_channels_one_after_another_leave_nothing() {
     let mut net = Net::new(Faults::clean(1), 1);
     for round in 0..10_000u64 {
-        let id = net.ends[0].open(net.now, OpenRequest { early: Bytes::from_static(b"ask"), ..request(Mode::ReliableOrdered) }).unwrap();
+        let id = net.ends[0]
+            .open(net.now, OpenRequest { early: Bytes::from_static(b"ask"), ..request(Mode::ReliableOrdered) })
+            .unwrap();
         net.ends[0].finish(net.now, id);
         net.rest(Duration::from_millis(2));
         net.ends[1].accept(net.now, id);
@@ -231,7 +229,9 @@ fn ten_thousand_channels_one_after_another_leave_nothing() {
     net.rest(Duration::from_secs(2));
     for end in &net.ends {
         assert_eq!((end.channel_count(), end.send_buffered, end.flow.unread()), (0, 0, 0));
-        assert!(end.peer_channels.len() <= 1 && end.control.is_empty() && end.interactive.is_empty() && end.bulk.is_empty());
+        assert!(
+            end.peer_channels.len() <= 1 && end.control.is_empty() && end.interactive.is_empty() && end.bulk.is_empty()
+        );
         assert!(end.carriers.iter().all(|carrier| carrier.recovery.span() == 0));
     }
 }

@@ -65,7 +65,8 @@ fn repeated_and_damaged_packets_change_nothing() {
 
 #[test]
 fn every_broken_rule_closes_the_session_and_names_itself() {
-    let ack = |circuit, last| Frame::Ack(Ack { circuit, delay_us: 0, marked: 0, ranges: [(0, last)].as_slice().into() });
+    let ack =
+        |circuit, last| Frame::Ack(Ack { circuit, delay_us: 0, marked: 0, ranges: [(0, last)].as_slice().into() });
     let data = |channel, offset| Frame::Data { channel, offset, bytes: b"x", fin: false };
     let stream = || open_frame(0, Mode::ReliableOrdered);
     let message = Frame::Message(Message { channel: 0, id: 0, total: 1, offset: 0, bytes: b"x" });
@@ -118,7 +119,8 @@ fn a_flood_of_opens_is_bounded() {
     let mut net = Net::new(Faults::clean(5), 1);
     let mut liar = Liar::new();
     net.ends[1].remove_carrier(net.now, CarrierId(1));
-    let result = (0..200_000u64).find_map(|index| liar.tell(&mut net, &[open_frame(index * 2, Mode::ReliableOrdered)]).err());
+    let result =
+        (0..200_000u64).find_map(|index| liar.tell(&mut net, &[open_frame(index * 2, Mode::ReliableOrdered)]).err());
     assert_eq!(result, Some(Error::Misbehaved("too many answers provoked")));
 }
 

@@ -57,17 +57,21 @@ fn reliable_messages_arrive_whole_and_once_in_any_order() {
         net.rest(Duration::from_secs(5));
         net.read_all(0, crate::session::ChannelId(0));
         net.rest(Duration::from_secs(5));
-        assert!(net.ends.iter().all(|end| end.channel_count() == 0 && end.send_buffered == 0 && end.flow.unread() == 0));
+        assert!(
+            net.ends.iter().all(|end| end.channel_count() == 0 && end.send_buffered == 0 && end.flow.unread() == 0)
+        );
     }
 }
 
 #[test]
 fn unreliable_messages_arrive_whole_at_most_once_and_mostly() {
     for mode in [Mode::UnreliableUnordered, Mode::UnreliableOrdered] {
-        let mut net = Net::new(Faults { loss: 20, repeat: 50, jitter: Duration::from_millis(2), ..Faults::clean(10) }, 5);
+        let mut net =
+            Net::new(Faults { loss: 20, repeat: 50, jitter: Duration::from_millis(2), ..Faults::clean(10) }, 5);
         let sent = samples(200);
         let got = transfer(&mut net, mode, &sent);
-        let numbers: Vec<u32> = got.iter().map(|message| u32::from_le_bytes(message[..4].try_into().unwrap())).collect();
+        let numbers: Vec<u32> =
+            got.iter().map(|message| u32::from_le_bytes(message[..4].try_into().unwrap())).collect();
         assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), numbers.len());
         assert!(got.iter().zip(&numbers).all(|(message, number)| *message == sent[*number as usize]));
         assert!(got.len() > 100, "{mode}: {}", got.len());

@@ -118,7 +118,7 @@ impl Net {
         }
         let copies = if self.rng.public_below(1_000) < self.faults.repeat { 2 } else { 1 };
         for _ in 0..copies {
-            let jitter = self.rng.public_below(self.faults.jitter.as_micros() as u64 + 1);
+            let jitter = self.rng.public_below(crate::time::micros(self.faults.jitter) + 1);
             let at = at + self.faults.delay + Duration::from_micros(jitter);
             self.sent += 1;
             self.flying.insert((at, self.sent), Flying { to: 1 - from, carrier, packet: packet.clone(), marked });

@@ -257,7 +257,9 @@ impl Net {
             return self.nodes[node].handle_circuit_failed(self.now, carrier, CircuitFailure::NoRoute);
         };
         match self.weather {
-            Weather::NoRoute => return self.nodes[node].handle_circuit_failed(self.now, carrier, CircuitFailure::NoRoute),
+            Weather::NoRoute => {
+                return self.nodes[node].handle_circuit_failed(self.now, carrier, CircuitFailure::NoRoute);
+            }
             Weather::Impostor => return self.nodes[node].handle_circuit_opened(self.now, carrier, &[1; 1_140]),
             Weather::Fair | Weather::EatsAnswers => {}
         }
