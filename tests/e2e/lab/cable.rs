@@ -1,0 +1,54 @@
+//! Cables between machines: plain, shared by many (a switch), and lossy.
+
+use super::{Lab, Machine, sh};
+
+impl Lab {
+    /// A cable: `a` is 10.77.N.1, `b` is 10.77.N.2.
+    pub fn cable(&self, a: &Machine, b: &Machine, n: u8) {
+        let (a, b) = (a.name(), b.name());
+        sh(&format!(
+            "ip link add to-{b} netns {a} type veth peer name to-{a} netns {b}
+             ip -n {a} addr add 10.77.{n}.1/24 dev to-{b}; ip -n {b} addr add 10.77.{n}.2/24 dev to-{a}
+             ip -n {a} link set to-{b} up; ip -n {b} link set to-{a} up"
+        ));
+    }
+
+    /// A cable that loses `per_mille` of the packets in each direction: a machine in its middle
+    /// forwards and drops. `a` is 10.77.N.1, `b` is 10.77.M.2 with M = N + 100.
+    pub fn lossy_cable(&self, a: &Machine, b: &Machine, n: u8, per_mille: u16) {
+        let middle = self.machine(&format!("loss{n}"));
+        let m = n + 100;
+        self.cable(a, &middle, n);
+        self.cable(&middle, b, m);
+        let (a, b, r) = (a.name(), b.name(), middle.name());
+        sh(&format!(
+            "ip netns exec {r} sysctl -qw net.ipv4.ip_forward=1
+             ip -n {a} route add 10.77.{m}.0/24 via 10.77.{n}.2; ip -n {b} route add 10.77.{n}.0/24 via 10.77.{m}.1
+             ip netns exec {r} nft -f - <<'T'
+table inet loss {{
+  chain passing {{
+    type filter hook forward priority 0; policy accept;
+    numgen random mod 1000 < {per_mille} counter drop
+  }}
+}}
+T"
+        ));
+    }
+
+    /// A switch that machines share, with addresses from `address` (prefix of a /16 or /24), or
+    /// none but the link-local IPv6 one where it is empty. Each machine gets `lan0`.
+    pub fn switch(&self, machines: &[&Machine], addresses: &[&str]) {
+        let hub = self.machine("switch");
+        sh(&format!("ip -n {0} link add br0 type bridge mcast_snooping 0; ip -n {0} link set br0 up", hub.name()));
+        for (at, machine) in machines.iter().enumerate() {
+            let (hub, name) = (hub.name(), machine.name());
+            sh(&format!(
+                "ip link add lan0 netns {name} type veth peer name port{at} netns {hub}
+                 ip -n {hub} link set port{at} master br0 up; ip -n {name} link set lan0 up"
+            ));
+            if let Some(address) = addresses.get(at) {
+                sh(&format!("ip -n {name} addr add {address} dev lan0"));
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! A machine: a network namespace with its own resolver file, and a daemon that can be
+//! started, killed and asked.
+
+use std::cell::RefCell;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::until::{until, wait_for};
+use super::{resolver, sh};
+
+/// Where the daemon's DNS responder answers: the second address of the TUN's range.
+const RESPONDER: &str = "198.18.0.2";
+/// How long a daemon may take until it answers on its control socket, seconds.
+const START_S: u64 = 20;
+/// How long a daemon may take to stop when told to.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// A machine of the laboratory.
+pub struct Machine {
+    place: Place,
+    daemon: RefCell<Option<Child>>,
+    flags: RefCell<Vec<String>>,
+}
+
+/// Which namespace and folder a machine has: what threads need to enter it.
+struct Place {
+    name: String,
+    folder: PathBuf,
+}
+
+/// What a program printed, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    /// Exit code, minus the number of the signal that ended it.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// The exit code, or minus the signal.
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| -status.signal().unwrap_or(0))
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: code(output.status), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+}
+
+impl Machine {
+    /// Makes the namespace. People run CUBIC, whatever the default of this kernel is.
+    pub(super) fn new(name: &str, folder: PathBuf) -> Self {
+        sh(&format!("ip netns add {name} && ip -n {name} link set lo up"));
+        let _ = Command::new("ip")
+            .args(["netns", "exec", name, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=cubic"])
+            .output();
+        fs::create_dir_all(folder.join("services.d")).expect("a folder of the laboratory");
+        fs::write(folder.join("tarnetd.toml"), "").expect("a file of the laboratory");
+        let text = format!("nameserver {RESPONDER}\noptions timeout:2 attempts:2\n");
+        fs::write(folder.join("resolv.conf"), text).expect("a file of the laboratory");
+        let place = Place { name: name.to_owned(), folder };
+        Self { place, daemon: RefCell::default(), flags: RefCell::default() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.place.name
+    }
+
+    /// A file of its folder.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.place.folder.join(file)
+    }
+
+    /// Writes its `tarnetd.toml`.
+    pub fn config(&self, text: &str) {
+        fs::write(self.path("tarnetd.toml"), text).expect("a file of the laboratory");
+    }
+
+    /// Writes a service file.
+    pub fn service(&self, name: &str, text: &str) {
+        fs::write(self.path("services.d").join(format!("{name}.toml")), text).expect("a file of the laboratory");
+    }
+
+    /// Flags of the daemon from its next start on.
+    pub fn flags(&self, flags: &[&str]) {
+        *self.flags.borrow_mut() = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// Runs `work` in a thread that is on this machine: its sockets and programs are this machine's.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let place = &self.place;
+        let run = || {
+            place.enter();
+            work()
+        };
+        let joined = std::thread::scope(|scope| scope.spawn(run).join());
+        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Starts a program on this machine, its standard input closed, its output piped.
+    pub fn spawn(&self, words: &[&str]) -> Child {
+        let mut command = self.command(words);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.start_command(command)
+    }
+
+    /// Starts a prepared program on this machine.
+    pub fn start_command(&self, mut command: Command) -> Child {
+        self.inside(move || command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    /// A program with this machine's control socket in its environment.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env("TARNET_SOCKET", self.path("tarnet.sock"));
+        command
+    }
+
+    /// Runs a program on this machine to its end.
+    pub fn run(&self, words: &[&str]) -> Said {
+        self.spawn(words).wait_with_output().expect("its output can be read").into()
+    }
+
+    /// Runs `tarnet` on this machine.
+    pub fn tarnet(&self, words: &[&str]) -> Said {
+        self.run(&[&[env!("CARGO_BIN_EXE_tarnet")], words].concat())
+    }
+
+    /// Runs `tarnet` on this machine, which must succeed; gives what it printed.
+    #[track_caller]
+    pub fn tn(&self, words: &[&str]) -> String {
+        let said = self.tarnet(words);
+        assert_eq!(said.code, 0, "{}: tarnet {}: {}", self.name(), words.join(" "), said.err);
+        said.out.trim_end().to_owned()
+    }
+
+    /// Runs `tarnet --json`, which must succeed; gives its object.
+    #[track_caller]
+    pub fn json(&self, words: &[&str]) -> Value {
+        let text = self.tn(&[words, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("tarnet {words:?} printed {text}: {error}"))
+    }
+
+    /// `tarnet status`.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        self.json(&["status"])
+    }
+
+    /// The machine's PeerId.
+    #[track_caller]
+    pub fn peer_id(&self) -> String {
+        self.status()["peer_id"].as_str().expect("a peer id").to_owned()
+    }
+
+    /// How many links it has.
+    #[track_caller]
+    pub fn links(&self) -> usize {
+        self.status()["links"].as_array().expect("links").len()
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start(&self) {
+        let log = OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log");
+        let mut command = self.command(&[env!("CARGO_BIN_EXE_tarnetd")]);
+        let paths = ["config", "state-dir", "services-dir", "socket"];
+        for (flag, file) in paths.iter().zip(["tarnetd.toml", "state", "services.d", "tarnet.sock"]) {
+            command.arg(format!("--{flag}")).arg(self.path(file));
+        }
+        command.args(self.flags.borrow().iter());
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        *self.daemon.borrow_mut() = Some(self.start_command(command));
+        until(START_S, &format!("the daemon of {} answers", self.name()), || {
+            let ended = self.daemon.borrow_mut().as_mut().and_then(|child| child.try_wait().expect("our child"));
+            assert!(ended.is_none(), "the daemon of {} ended: {ended:?}", self.name());
+            self.tarnet(&["status"]).code == 0
+        });
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> u32 {
+        self.daemon.borrow().as_ref().expect("the daemon runs").id()
+    }
+
+    /// Kills the daemon as the kernel would: it can do nothing about it.
+    pub fn kill(&self) {
+        let mut child = self.daemon.borrow_mut().take().expect("the daemon runs");
+        child.kill().expect("our child");
+        child.wait().expect("our child");
+    }
+
+    /// Stops the daemon as systemd would; it must end cleanly.
+    #[track_caller]
+    pub fn stop(&self) {
+        let mut child = self.daemon.borrow_mut().take().expect("the daemon runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+        kill(pid, Signal::SIGTERM).expect("our child");
+        let ended = wait_for(STOP_MAX, || child.try_wait().expect("our child"));
+        let status = ended.unwrap_or_else(|| panic!("the daemon of {} does not stop", self.name()));
+        assert!(status.success(), "the daemon of {} stopped with {status}", self.name());
+    }
+
+    /// The addresses that the resolver gives for a name, as any program sees them.
+    pub fn lookup(&self, name: &str) -> Vec<std::net::IpAddr> {
+        let said = self.run(&["busybox", "nslookup", name, RESPONDER]);
+        let answers = said.out.split("Name:").skip(1);
+        let lines = answers.flat_map(str::lines).filter_map(|line| line.strip_prefix("Address"));
+        lines.filter_map(|line| line.rsplit(' ').next()?.trim().parse().ok()).collect()
+    }
+
+    /// A field of `/proc/PID/status` of the daemon, in bytes: `VmRSS`, `VmHWM`.
+    pub fn memory(&self, field: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the daemon runs");
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let kib: u64 = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).expect("a figure in kB");
+        kib * 1024
+    }
+}
+
+impl Place {
+    /// Moves the calling thread here: the network, and a resolver file of our own.
+    fn enter(&self) {
+        let network = File::open(Path::new("/run/netns").join(&self.name)).expect("the machine has a namespace");
+        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+        setns(network, CloneFlags::CLONE_NEWNET).expect("the machine's network");
+        let file = self.folder.join("resolv.conf");
+        mount(Some(&file), &resolver(), None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("a resolver file");
+    }
+}

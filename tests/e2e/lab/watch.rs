@@ -1,0 +1,112 @@
+//! What an observer sees: packets on a cable, counters, and the memory of a process.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Machine, sh};
+
+/// A running capture of everything that a machine sees on all its interfaces.
+pub struct Capture {
+    child: Child,
+    file: std::path::PathBuf,
+}
+
+impl Capture {
+    /// Starts it; returns when the kernel hands packets over.
+    pub fn start(machine: &Machine) -> Self {
+        let file = machine.path("capture.pcap");
+        let mut command = Command::new("tcpdump");
+        command.args(["-i", "any", "-U", "-s", "0", "-B", "16384", "-Z", "root", "-w"]).arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = machine.start_command(command);
+        let errors = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut lines = errors.lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("listening on")), "tcpdump does not start");
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, file }
+    }
+
+    /// Ends it; gives all bytes captured.
+    pub fn end(mut self) -> Vec<u8> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
+        kill(pid, Signal::SIGTERM).expect("our child");
+        self.child.wait().expect("our child");
+        std::fs::read(self.file).expect("a capture")
+    }
+}
+
+/// Everything readable of a process's memory.
+pub fn memory_of(pid: u32) -> Vec<u8> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("the process runs");
+    let mut memory = File::open(format!("/proc/{pid}/mem")).expect("its memory can be read");
+    let mut bytes = Vec::new();
+    for line in maps.lines() {
+        let mut words = line.split(' ');
+        let (range, rights) = (words.next().expect("a range"), words.next().expect("rights"));
+        if !rights.starts_with('r') || line.ends_with("[vvar]") || line.ends_with("[vsyscall]") || line.contains("vvar")
+        {
+            continue;
+        }
+        let (start, end) = range.split_once('-').expect("a range");
+        let number = |text| u64::from_str_radix(text, 16).expect("a hex number");
+        let (start, end) = (number(start), number(end));
+        memory.seek(SeekFrom::Start(start)).expect("a place in memory");
+        // A page that was given back meanwhile ends the range.
+        let _ = (&mut memory).take(end - start).read_to_end(&mut bytes);
+    }
+    bytes
+}
+
+/// Whether `bytes` hold `needle`.
+pub fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+    let first = needle[0];
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| *byte == first) {
+        if rest[at..].starts_with(needle) {
+            return true;
+        }
+        rest = &rest[at + 1..];
+    }
+    false
+}
+
+/// Gives `machine` a way to the Internet (a machine that swallows and counts), as its default
+/// route in both families. What a host says on its own (neighbour discovery, multicast) does not count.
+pub fn clearnet(machine: &Machine, internet: &Machine) {
+    let (name, far) = (machine.name(), internet.name());
+    sh(&format!(
+        "ip link add wan0 netns {name} type veth peer name wan0 netns {far}
+         ip -n {name} addr add 203.0.113.2/24 dev wan0; ip -n {far} addr add 203.0.113.1/24 dev wan0
+         ip -n {name} addr add 2001:db8::2/64 dev wan0 nodad; ip -n {far} addr add 2001:db8::1/64 dev wan0 nodad
+         ip -n {name} link set wan0 up; ip -n {far} link set wan0 up
+         ip -n {name} route add default via 203.0.113.1; ip -n {name} -6 route add default via 2001:db8::1
+         ip netns exec {far} nft -f - <<'T'
+table netdev watch {{
+  counter leaked {{ }}
+  chain arriving {{
+    type filter hook ingress device wan0 priority 0; policy accept;
+    ip daddr != 224.0.0.0/4 counter name leaked
+    meta l4proto != ipv6-icmp ip6 daddr != ff00::/8 counter name leaked
+  }}
+}}
+T"
+    ));
+}
+
+/// Packets that reached the Internet so far.
+pub fn leaked(internet: &Machine) -> u64 {
+    let said = internet.run(&["nft", "-j", "list", "counter", "netdev", "watch", "leaked"]);
+    let json: serde_json::Value = serde_json::from_str(&said.out).expect("nft prints JSON");
+    let items = json["nftables"].as_array().expect("a list");
+    items.iter().find_map(|item| item["counter"]["packets"].as_u64()).expect("the counter")
+}
+
+/// A pipe end as a reader.
+pub fn reader(end: impl Into<OwnedFd>) -> File {
+    File::from(end.into())
+}

@@ -1,0 +1,5 @@
+//! The subjects.
+
+mod lab;
+
+mod page;
