@@ -1,5 +1,6 @@
 //! What the daemon knows besides the node: TUN, DNS, services, SOCKS5, the process.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tarnet_api as api;
@@ -50,6 +51,14 @@ impl Shell for FrontEnds {
 
     fn services(&self) -> Vec<api::Service> {
         self.exposer.as_ref().map(Exposer::list).unwrap_or_default()
+    }
+
+    fn identity_made(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            if let Some(exposer) = &self.exposer {
+                exposer.retry().await;
+            }
+        })
     }
 }
 

@@ -32,7 +32,9 @@ pub async fn answer(
         }
         (Method::POST, [name, "key"]) => {
             let key = body(request).await?.to_vec();
-            json(&ask(context, |reply| AdminCall::IdentityImport((*name).into(), key, reply)).await?)
+            let made = ask(context, |reply| AdminCall::IdentityImport((*name).into(), key, reply)).await?;
+            context.shell.identity_made().await;
+            json(&made)
         }
         (method, _) => Err(unknown(&method, "/v1/identities/…")),
     }
@@ -73,7 +75,9 @@ async fn create(context: &Context, request: api::IdentityRequest) -> Result<Answ
     if name.is_empty() || name.len() > 63 || !name.chars().all(good) || name == "peer" {
         return Err(Bad::usage("an identity's name is 1 to 63 letters, digits, `-` or `_`, and not `peer`"));
     }
-    json(&ask(context, |reply| AdminCall::IdentityCreate { name, scheme, reply }).await?)
+    let made = ask(context, |reply| AdminCall::IdentityCreate { name, scheme, reply }).await?;
+    context.shell.identity_made().await;
+    json(&made)
 }
 
 /// Changes settings; today only to what they are.

@@ -20,6 +20,7 @@ pub use target::parse as parse_target;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub trait Shell: Send + Sync + 'static {
     fn complete(&self, status: &mut api::Status);
     /// The services that `expose` serves.
     fn services(&self) -> Vec<api::Service>;
+    /// An identity was made: services that waited for it try again. Returns when they have, or soon.
+    fn identity_made(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// Asks the shell to read its files again; the answer is the warnings.

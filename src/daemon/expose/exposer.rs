@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tarnet_api as api;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::file::{FileError, Service};
 use super::serve::{self, Serving, Status};
-use super::{CONNECTIONS_MAX, SERVICES_MAX, publish};
+use super::{CONNECTIONS_MAX, SERVICES_MAX, SETTLE_TIME_MAX, publish};
 use crate::handle::NodeHandle;
 use crate::transport::AbortOnDrop;
 
@@ -27,6 +27,8 @@ struct Inner {
     table: Mutex<Table>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
+    /// Tells waiting services to try again now.
+    retry: watch::Sender<()>,
 }
 
 /// What runs, and which files are wrong.
@@ -53,9 +55,9 @@ impl Exposer {
     /// Starts the services of `folder`, which may be absent, and withdraws what vanished while the daemon was down.
     pub async fn start(handle: NodeHandle, folder: PathBuf) -> Self {
         let all = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let inner = Inner { handle, folder, all, table: Mutex::default(), reloading: tokio::sync::Mutex::default() };
-        let this = Self(Arc::new(inner));
-        this.reload().await;
+        let (table, reloading, retry) = Default::default();
+        let this = Self(Arc::new(Inner { handle, folder, all, table, reloading, retry }));
+        this.load().await;
         let wanted = this.wanted();
         let handle = this.0.handle.clone();
         tokio::spawn(async move { publish::withdraw_stale(&handle, &wanted).await });
@@ -72,6 +74,13 @@ impl Exposer {
     /// the rest alone. Open connections live on. A file that is wrong now keeps its running service. The
     /// errors are the wrong files'.
     pub async fn reload(&self) -> Vec<FileError> {
+        let errors = self.load().await;
+        self.retry().await;
+        errors
+    }
+
+    /// Brings what runs in step with the folder.
+    async fn load(&self) -> Vec<FileError> {
         let _one = self.0.reloading.lock().await;
         let before = self.wanted();
         let folder = self.0.folder.clone();
@@ -92,6 +101,21 @@ impl Exposer {
             publish::withdraw(&self.0.handle, place.clone()).await;
         }
         errors
+    }
+
+    /// Has services that wait try again now, and waits until they have, or have begun to: an identity was made,
+    /// or the operator asks.
+    pub async fn retry(&self) {
+        let all: Vec<Arc<Status>> = self.table().running.values().map(|running| Arc::clone(&running.status)).collect();
+        all.iter().for_each(|status| status.begin_again());
+        self.0.retry.send_replace(());
+        let settled = async {
+            for status in all {
+                status.settled().await;
+            }
+        };
+        // One that resolves its allow list over the network may take longer: nobody waits for that.
+        let _ = tokio::time::timeout(SETTLE_TIME_MAX, settled).await;
     }
 
     /// Every service and every wrong file, as `expose list` shows them.
@@ -147,7 +171,8 @@ impl Exposer {
             }
             let (service, status) = (Arc::new(service), Arc::new(Status::default()));
             let (handle, all) = (self.0.handle.clone(), Arc::clone(&self.0.all));
-            let serving = Serving { handle, service: Arc::clone(&service), status: Arc::clone(&status), all };
+            let retry = self.0.retry.subscribe();
+            let serving = Serving { handle, service: Arc::clone(&service), status: Arc::clone(&status), all, retry };
             let task = AbortOnDrop(tokio::spawn(serve::run(serving)));
             table.running.insert(service.name.clone(), Running { service, status, task });
         }

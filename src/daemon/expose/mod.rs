@@ -25,6 +25,8 @@ pub const LOCAL_TIME_MAX: Duration = Duration::from_secs(10);
 pub const RETRY_MIN: Duration = Duration::from_millis(250);
 /// Longest pause before a service that could not start tries again.
 pub const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long a reload waits for services to come up, so that whoever asked sees how they do.
+pub const SETTLE_TIME_MAX: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests;

@@ -3,14 +3,15 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tarnet_core::crypto::ServiceId;
 use tarnet_core::session::Refusal;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::timeout;
 
 use super::file::{Allowed, LocalAddress, Protocol, Service};
 use super::{CONNECTIONS_MAX, LOCAL_TIME_MAX, RETRY_MAX, RETRY_MIN, proxy, publish};
@@ -20,10 +21,14 @@ use crate::handle::{Decision, Incoming, ListenError, ListenRequest, Listener, No
 use crate::pump::{self, Broken, Traffic};
 use crate::transport::look_up;
 
+/// State of a service that is as it should be.
+const LISTENING: &str = "listening";
+
 /// How a service does, for `expose list`.
 #[derive(Default)]
 pub(super) struct Status {
-    state: Mutex<String>,
+    /// Empty until the first attempt to listen has ended.
+    state: watch::Sender<String>,
     /// Connections now.
     pub(super) connections: AtomicUsize,
     /// Bytes that went through.
@@ -33,12 +38,29 @@ pub(super) struct Status {
 impl Status {
     /// What it does, or what is wrong.
     pub(super) fn state(&self) -> String {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.borrow().clone()
+    }
+
+    /// Waits until an attempt to start has ended, well or badly.
+    pub(super) async fn settled(&self) {
+        // The sender is ours, so waiting cannot fail.
+        let _ = self.state.subscribe().wait_for(|state| !state.is_empty()).await;
+    }
+
+    /// A service that waits is about to try again.
+    pub(super) fn begin_again(&self) {
+        self.state.send_if_modified(|state| {
+            let waits = state != LISTENING;
+            if waits {
+                state.clear();
+            }
+            waits
+        });
     }
 
     /// Notes what it does.
     fn set(&self, state: impl Into<String>) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state.into();
+        self.state.send_replace(state.into());
     }
 }
 
@@ -50,16 +72,42 @@ pub(super) struct Serving {
     pub(super) status: Arc<Status>,
     /// Connections of all services.
     pub(super) all: Arc<Semaphore>,
+    /// Changes when something did that may let a service start which could not: pauses end.
+    pub(super) retry: watch::Receiver<()>,
+}
+
+/// Pauses between attempts, each twice as long as the last, which end early when there is a reason to try at once.
+struct Pauses {
+    retry: watch::Receiver<()>,
+    pause: Duration,
+}
+
+impl Pauses {
+    /// The shortest pause first.
+    fn new(serving: &Serving) -> Self {
+        Self { retry: serving.retry.clone(), pause: RETRY_MIN }
+    }
+
+    /// An attempt begins: reasons to try again count from now on.
+    fn attempt(&mut self) {
+        self.retry.mark_unchanged();
+    }
+
+    /// Waits before the next attempt.
+    async fn rest(&mut self) {
+        let early = timeout(self.pause, self.retry.changed()).await.is_ok_and(|changed| changed.is_ok());
+        self.pause = if early { RETRY_MIN } else { (self.pause * 2).min(RETRY_MAX) };
+    }
 }
 
 /// Keeps a service running until the task is aborted or the node stops.
 pub(super) async fn run(serving: Serving) {
-    let mut pause = RETRY_MIN;
+    let mut pauses = Pauses::new(&serving);
     loop {
+        pauses.attempt();
         match listen(&serving).await {
             Ok(listener) => {
-                serving.status.set("listening");
-                pause = RETRY_MIN;
+                pauses.pause = RETRY_MIN;
                 tokio::select! {
                     () = accept(&serving, listener) => serving.status.set("starting again: the node closed the listener"),
                     () = keep_announced(&serving) => {}
@@ -71,8 +119,7 @@ pub(super) async fn run(serving: Serving) {
                 serving.status.set(format!("waiting: {why}"));
             }
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MAX);
+        pauses.rest().await;
     }
 }
 
@@ -119,19 +166,19 @@ async fn listen(serving: &Serving) -> Result<Listener, NotListening> {
 
 /// Announces the service, trying until it is; then waits for ever.
 async fn keep_announced(serving: &Serving) {
-    let mut pause = RETRY_MIN;
-    if !serving.service.publish {
-        return std::future::pending().await;
-    }
-    while let Err(error) = publish::announce(&serving.handle, &serving.service).await {
+    let mut pauses = Pauses::new(serving);
+    while serving.service.publish {
+        pauses.attempt();
+        let Err(error) = publish::announce(&serving.handle, &serving.service).await else { break };
         tracing::warn!(service = serving.service.name, "not announced: {error}");
         serving.status.set(format!("listening, not announced: {error}"));
         // Refused: somebody set a record by hand, which wins for as long as it is there.
-        pause = if matches!(error, AdminError::Refused(_)) { RETRY_MAX } else { pause };
-        sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MAX);
+        if matches!(error, AdminError::Refused(_)) {
+            pauses.pause = RETRY_MAX;
+        }
+        pauses.rest().await;
     }
-    serving.status.set("listening");
+    serving.status.set(LISTENING);
     std::future::pending().await
 }
 

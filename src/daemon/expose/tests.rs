@@ -17,7 +17,7 @@ use super::file::Allowed;
 use super::*;
 use crate::admin::{AdminCall, AdminError};
 use crate::channel::{ChannelEnd, ChannelKey, channel};
-use crate::handle::{Decision, Incoming, ListenRequest, Listener, NodeHandle, Request, ResolveError};
+use crate::handle::{Decision, Incoming, ListenError, ListenRequest, Listener, NodeHandle, Request, ResolveError};
 
 const SOON: Duration = Duration::from_secs(5);
 const OWN_ID: ServiceId = ServiceId([3; 32]);
@@ -129,6 +129,46 @@ enum Seen {
     Listen(ListenRequest, mpsc::Sender<Incoming>),
     Set { label: String, record: Record },
     Removed(String),
+}
+
+#[tokio::test]
+async fn a_service_that_waits_tries_again_when_told() {
+    let folder = Folder::new(&[("x.toml", "local = '127.0.0.1:1'\nidentity = 'later'")]);
+    let (handle, mut requests) = NodeHandle::new();
+    let made = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let there = std::sync::Arc::clone(&made);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Some(request) = requests.recv().await {
+            match request {
+                Request::Listen { reply, .. } if there.load(Ordering::Relaxed) => {
+                    let (sender, incoming) = mpsc::channel(8);
+                    open.push(sender);
+                    drop(reply.send(Ok(Listener { incoming })));
+                }
+                Request::Listen { reply, .. } => drop(reply.send(Err(ListenError::UnknownIdentity))),
+                Request::Control(call) => match *call {
+                    AdminCall::RecordSet { reply, .. } => drop(reply.send(Ok(()))),
+                    AdminCall::IdentityList(reply) => {
+                        let later = api::Identity { name: "later".into(), service_id: OWN_ID.to_string(), ..Default::default() };
+                        drop(reply.send(Ok(vec![later])));
+                    }
+                    AdminCall::RecordList(_, reply) => drop(reply.send(Ok(Vec::new()))),
+                    _ => panic!("an unexpected call"),
+                },
+                _ => panic!("an unexpected request"),
+            }
+        }
+    });
+    let exposer = Exposer::start(handle, folder.0.clone()).await;
+    // The pauses are 1/4, 1/2, 1 s: the next attempt by itself is far.
+    tokio::time::sleep(RETRY_MIN * 4).await;
+    assert!(exposer.list()[0].state.starts_with("waiting"), "{}", exposer.list()[0].state);
+    made.store(true, Ordering::Relaxed);
+    let before = tokio::time::Instant::now();
+    exposer.retry().await;
+    assert_eq!(exposer.list()[0].state, "listening");
+    assert!(before.elapsed() < RETRY_MIN, "{:?}", before.elapsed());
 }
 
 /// A stand-in for the node: grants listeners, keeps records in name only.
