@@ -50,6 +50,11 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log(&config.log.level);
+    if config.node.network_key.as_ref().is_some_and(|key| key.stretched) {
+        tracing::warn!(
+            "node.network_key is not 64 hex digits: it is stretched, and only as good as the text; `openssl rand -hex 32` makes a good one"
+        );
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

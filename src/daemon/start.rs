@@ -119,7 +119,7 @@ async fn restore_zones(
 fn link_config(config: &Config, keys: Arc<SigningKey>) -> link::Config {
     link::Config {
         keys,
-        network_key: config.node.network_key.as_ref().map(|key| *key.0),
+        network_key: config.node.network_key.as_ref().map(|key| *key.bytes),
         groups: config.link.groups.clone(),
         padding: match config.link.padding {
             Padding::Off => link::Padding::None,

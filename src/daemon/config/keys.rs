@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use tarnet_core::crypto::Group;
+use tarnet_core::crypto::{Group, PeerId};
 use zeroize::Zeroizing;
 
 use super::raw::{Raw, nearest};
@@ -160,18 +160,14 @@ fn memory(raw: &Raw) -> Result<u64, Bad> {
 /// The key of a private network: 64 hex digits, or nothing.
 fn network_key(raw: &Raw) -> Result<Option<NetworkKey>, Bad> {
     let text = text(raw)?;
-    if text.is_empty() {
-        return Ok(None);
+    match text.parse::<PeerId>() {
+        _ if text.is_empty() => Ok(None),
+        // 64 hex digits, the form of a PeerId.
+        Ok(PeerId(key)) => Ok(Some(NetworkKey { bytes: Zeroizing::new(key), stretched: false })),
+        Err(_) => {
+            NetworkKey::stretch(text).map(Some).ok_or_else(|| Bad::Value("a key is at most 1,024 bytes of text".into()))
+        }
     }
-    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        let make = "openssl rand -hex 32";
-        return Err(Bad::Value(format!("expected 64 hex digits (32 random bytes, for example from `{make}`)")));
-    }
-    let mut key = Zeroizing::new([0; 32]);
-    for (byte, at) in key.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| Bad::Value("not hex".into()))?;
-    }
-    Ok(Some(NetworkKey(key)))
 }
 
 /// Padding of frames; `constant:RATE` is not there yet.
@@ -292,7 +288,8 @@ pub const KEYS: &[Key] = &[
         put(&mut c.node.open, boolean(v))
     }),
     key("node.memory_limit", "\"512MiB\"", "of all buffers and tables; the greedy are hit first", |c, v| {
-        put(&mut c.node.memory_limit, memory(v))
+        put(&mut c.node.memory_limit, memory(v))?;
+        not_yet(v, "\"512MiB\"")
     }),
     key("node.max_inbound", "128", "links accepted", |c, v| put(&mut c.node.max_inbound, number(v, 0, LINKS_MAX))),
     key("node.max_outbound", "48", "links the daemon opens by itself", |c, v| {

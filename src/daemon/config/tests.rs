@@ -38,7 +38,7 @@ fn defaults_are_what_the_contract_says() {
 fn every_key_reads_a_value_other_than_its_default() {
     let hex = "0123456789abcdef".repeat(4);
     let text = format!(
-        "[node]\nopen = false\nmemory_limit = '64MiB'\nmax_inbound = 1\nmax_outbound = 0\nnetwork_key = '{hex}'\n\
+        "[node]\nopen = false\nmax_inbound = 1\nmax_outbound = 0\nnetwork_key = '{hex}'\n\
          [link]\npadding = 'off'\ngroups = ['x25519']\n\
          [bootstrap]\npeers = ['tcp://a:1#{hex}', 'wss://b/t']\nmdns = false\n\
          [transport.tcp]\nlisten = ['127.0.0.1:0']\nadvertise = ['example.org:7946']\n\
@@ -49,7 +49,7 @@ fn every_key_reads_a_value_other_than_its_default() {
     );
     let config = from_file(&text).unwrap();
     let defaults = Settings::defaults().config().unwrap();
-    assert!(config.node.network_key.as_ref().is_some_and(|key| key.0[..2] == [0x01, 0x23]));
+    assert!(config.node.network_key.as_ref().is_some_and(|key| key.bytes[..2] == [0x01, 0x23]));
     assert!(config.bootstrap.peers[0].pin.is_some() && config.bootstrap.peers[1].scheme == Scheme::Wss);
     assert_eq!(config.dns.suffix, "x.alt");
     assert_eq!(config.tun.users["marty"], "work");
@@ -86,7 +86,6 @@ fn bad_values_name_file_line_key_and_what_would_do() {
         "[node]\nopen = 'yes'",
         "[node]\nmemory_limit = 5",
         "[node]\nmemory_limit = '1kB'",
-        "[node]\nnetwork_key = 'short'",
         "[link]\ngroups = []",
         "[link]\ngroups = ['x25519', 'x25519']",
         "[bootstrap]\npeers = ['host:1']",
@@ -112,6 +111,7 @@ fn bad_values_name_file_line_key_and_what_would_do() {
 #[test]
 fn what_is_not_enforced_yet_is_refused() {
     for text in [
+        "[node]\nmemory_limit = '64MiB'",
         "[node]\nupload_limit = '10Mbit'",
         "[node]\ndownload_limit = '1MB/s'",
         "[link]\npadding = 'constant:1Mbit'",
@@ -227,4 +227,14 @@ fn the_command_line_is_sound() {
     Flags::command().debug_assert();
     let flags = Flags::parse_from(["tarnetd", "--bootstrap", "a", "--bootstrap", "b", "--no-tun"]);
     assert_eq!((flags.bootstrap.len(), flags.no_tun), (2, true));
+}
+
+#[test]
+fn a_short_network_key_is_stretched_and_a_long_one_taken_as_it_is() {
+    let key =
+        |text: &str| from_file(&format!("[node]\nnetwork_key = '{text}'")).unwrap().node.network_key.unwrap().bytes;
+    assert_eq!(key("secret"), key("secret"));
+    assert_ne!(key("secret"), key("Secret"));
+    assert_eq!(*key(&"ab".repeat(32)), [0xab; 32]);
+    assert!(from_file(&format!("[node]\nnetwork_key = '{}'", "x".repeat(1025))).is_err());
 }

@@ -60,7 +60,32 @@ pub struct Node {
 
 /// The key of a private network: 32 bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct NetworkKey(pub Zeroizing<[u8; 32]>);
+pub struct NetworkKey {
+    /// What goes into the links' key schedule.
+    pub bytes: Zeroizing<[u8; 32]>,
+    /// It comes from a text, and can be guessed as that text can.
+    pub stretched: bool,
+}
+
+impl NetworkKey {
+    /// Bytes of the longest text that is stretched.
+    const TEXT_LEN_MAX: usize = 1024;
+
+    /// The key of a text that is not 32 random bytes: Argon2id makes guessing it dear (19 MiB, 2 passes, RFC 9106
+    /// and the crate's default), but it stays as weak as the text. Every node of the network must get the same
+    /// key from it, so the salt is a constant.
+    #[must_use]
+    pub fn stretch(text: &str) -> Option<Self> {
+        let mut key = Zeroizing::new([0; 32]);
+        let short = text.len() <= Self::TEXT_LEN_MAX;
+        let stretched = argon2::Argon2::default().hash_password_into(
+            text.as_bytes(),
+            b"tarnet link network-key v1",
+            key.as_mut_slice(),
+        );
+        (short && stretched.is_ok()).then_some(Self { bytes: key, stretched: true })
+    }
+}
 
 impl fmt::Debug for NetworkKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -120,6 +120,12 @@ impl From<ListenError> for Bad {
     }
 }
 
+/// The answer to callers that may not administer the daemon.
+pub fn foreign() -> Answer {
+    let why = "only root and the daemon's own user may administer it";
+    Bad::new(StatusCode::FORBIDDEN, why, "run the command as that user").answer()
+}
+
 /// A response with a body.
 pub fn response(status: StatusCode, body: Bytes) -> Answer {
     let mut response = Response::new(Full::new(body));

@@ -1,8 +1,8 @@
 //! The control socket: HTTP/1.1 over a Unix socket, JSON bodies. `GET` reads,
 //! `POST`/`PUT`/`DELETE` change, `listen` and `connect` upgrade to a byte stream.
 //!
-//! Whoever may open the socket (mode 0660) is checked once more by uid: root, the
-//! daemon's own user, or a member of the socket's group. Bounds: [`CONNECTIONS_MAX`]
+//! Whoever may open the socket (mode 0660) is checked once more by uid: root and the
+//! daemon's own user are served, others are told so. Bounds: [`CONNECTIONS_MAX`]
 //! connections at once, [`BODY_LEN_MAX`] bytes of body, [`HEAD_TIME_MAX`] for a head.
 
 mod answer;
@@ -122,11 +122,21 @@ impl Drop for ControlSocket {
     }
 }
 
+/// Whether a caller may administer the daemon: root and the daemon's own user.
+fn trusted(stream: &UnixStream) -> bool {
+    let uid = stream.peer_cred().map(|caller| caller.uid());
+    uid.is_ok_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw())
+}
+
 /// Serves one connection.
 async fn connection(stream: UnixStream, context: Arc<Context>) {
+    let trusted = trusted(&stream);
     let service = service_fn(move |request| {
         let context = Arc::clone(&context);
-        async move { Ok::<_, std::convert::Infallible>(route::answer(&context, request).await) }
+        async move {
+            let answer = if trusted { route::answer(&context, request).await } else { answer::foreign() };
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -195,7 +195,7 @@ impl Engine {
             ops.extend(self.peers.pin(&uri, peer));
         }
         self.dialler.established(conn, peer);
-        self.write(ops);
+        self.write(ops, crate::store::When::Soon);
     }
 
     /// Sets a record; answered once it is on disk.

@@ -7,6 +7,7 @@ use tarnet_core::time::Instant;
 use super::{Conn, Engine};
 use crate::channel::ChannelError;
 use crate::records;
+use crate::store::{Op, When};
 
 impl Engine {
     /// Does everything that the node wants done; says when it wants to be asked again.
@@ -101,18 +102,19 @@ impl Engine {
 
     /// Has something written down.
     fn persist(&mut self, persist: Persist) {
-        let ops = match persist {
-            Persist::Epoch(epoch) => vec![records::epoch(epoch)],
-            Persist::Store(op) => vec![records::store_op(op)],
-            Persist::SessionKeys(owner, keys) => vec![records::session_keys(owner, &keys)],
-            Persist::ForgetSessionKeys(owner) => vec![records::forget_session_keys(owner)],
+        // What others hear of next must not be forgotten by a crash: it is committed without delay.
+        let (op, when) = match persist {
+            Persist::Epoch(epoch) => (records::epoch(epoch), When::Now),
+            Persist::SessionKeys(owner, keys) => (records::session_keys(owner, &keys), When::Now),
+            Persist::ForgetSessionKeys(owner) => (records::forget_session_keys(owner), When::Soon),
+            Persist::Store(op) => (records::store_op(op), When::Soon),
         };
-        self.write(ops);
+        self.write(vec![op], when);
     }
 
     /// Queues a write that nobody waits for.
-    pub(super) fn write(&mut self, ops: Vec<crate::store::Op>) {
-        if self.disk.write(ops, crate::store::When::Soon).is_err() {
+    pub(super) fn write(&self, ops: Vec<Op>, when: When) {
+        if self.disk.write(ops, when).is_err() {
             tracing::warn!("the disk does not keep up: a write was dropped");
         }
     }
