@@ -1,0 +1,154 @@
+//! A machine of the network: keys, a disk that survives its death, and the node while it lives.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use tarnet_core::circuit;
+use tarnet_core::crypto::{DhtKey, Group, PeerId, Scheme, ServiceId, SigningKey};
+use tarnet_core::dht::{MemoryStore, Entry, StoreLimits, StoreOp, dht_id};
+use tarnet_core::link;
+use tarnet_core::node::{Config, Node, Persist};
+use tarnet_core::rng::Rng;
+use tarnet_core::routing::{self, EpochState};
+use tarnet_core::session::Owner;
+use tarnet_core::time::{Instant, Now};
+use tarnet_core::wire::block::Slot;
+
+/// The node under test, as the daemon runs it but for the store, which is in memory.
+pub type SimNode = Node<MemoryStore>;
+
+/// What a machine would find after a restart.
+#[derive(Default)]
+pub(super) struct Disk {
+    epoch: EpochState,
+    keys: BTreeMap<Owner, Vec<u8>>,
+    blocks: BTreeMap<(DhtKey, Slot), Entry>,
+}
+
+impl Disk {
+    /// Writes down what the node asked for.
+    pub(super) fn write(&mut self, persist: Persist) {
+        match persist {
+            Persist::Epoch(epoch) => self.epoch = epoch,
+            Persist::Store(StoreOp::Put(entry)) => {
+                self.blocks.insert((entry.block.key, entry.block.slot()), *entry);
+            }
+            Persist::Store(StoreOp::Remove { key, slot }) => {
+                self.blocks.remove(&(key, slot));
+            }
+            Persist::SessionKeys(owner, keys) => {
+                self.keys.insert(owner, keys.0.to_vec());
+            }
+            Persist::ForgetSessionKeys(owner) => {
+                self.keys.remove(&owner);
+            }
+        }
+    }
+}
+
+/// What a machine has sent since the network began.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes of frames, with padding and tags, and of handshakes.
+    pub frame_bytes: u64,
+    /// The part of them that carried cells of paths.
+    pub cell_bytes: u64,
+}
+
+impl Traffic {
+    /// Everything that is not cells.
+    #[must_use]
+    pub fn control_bytes(&self) -> u64 {
+        self.frame_bytes - self.cell_bytes
+    }
+}
+
+/// One machine.
+pub struct Host {
+    /// Its node's id.
+    pub peer: PeerId,
+    /// Its only identity.
+    pub service: ServiceId,
+    /// What it has sent.
+    pub traffic: Traffic,
+    keys: Arc<SigningKey>,
+    identity: Arc<SigningKey>,
+    rng: Rng,
+    pub(super) disk: Disk,
+    /// The node, while the machine lives.
+    pub(super) node: Option<Box<SimNode>>,
+    /// When the node wants to be asked again.
+    pub(super) deadline: Option<Instant>,
+    /// The earliest wake-up in the queue.
+    pub(super) wake: Option<Instant>,
+    limits: routing::Limits,
+}
+
+impl Host {
+    /// A machine that is switched off, with fresh keys.
+    pub(super) fn new(mut rng: Rng, limits: routing::Limits) -> Self {
+        let keys = Arc::new(SigningKey::generate(Scheme::Ed25519, &mut rng));
+        let identity = Arc::new(SigningKey::generate(Scheme::Ed25519, &mut rng));
+        Self {
+            peer: keys.public().peer_id(),
+            service: identity.public().service_id(),
+            traffic: Traffic::default(),
+            keys,
+            identity,
+            rng,
+            disk: Disk::default(),
+            node: None,
+            deadline: None,
+            wake: None,
+            limits,
+        }
+    }
+
+    /// Switches it on with what is on its disk.
+    pub(super) fn start(&mut self, now: Now) {
+        let mut store = MemoryStore::new(dht_id(&self.peer), StoreLimits::default(), true);
+        store.load(now.unix, self.disk.blocks.values().cloned());
+        let saved_keys = self.disk.keys.get(&Owner::Peer(self.peer)).cloned().map(zeroize::Zeroizing::new);
+        let config = Config {
+            links: link::Config {
+                keys: Arc::clone(&self.keys),
+                network_key: None,
+                groups: vec![Group::X25519MlKem768, Group::X25519],
+                padding: link::Padding::Buckets,
+                open: true,
+                // Not what this machine has: a run must not depend on where it is made.
+                aes: true,
+                max_inbound: 128,
+                max_outbound: 48,
+            },
+            routing: self.limits,
+            epoch: self.disk.epoch,
+            paths: circuit::Limits::default(),
+            saved_keys,
+            advertise: Vec::new(),
+            suffix: "tarnet.alt".to_owned(),
+        };
+        let mut node = Box::new(Node::new(now, config, store, self.rng.fork("node")));
+        let saved = self.disk.keys.get(&Owner::Service(self.service)).map(Vec::as_slice);
+        node.add_identity(now, Arc::clone(&self.identity), saved).expect("a new node has room for one identity");
+        self.node = Some(node);
+    }
+
+    /// Switches it off: nothing but the disk stays.
+    pub(super) fn stop(&mut self) {
+        (self.node, self.deadline, self.wake) = (None, None, None);
+    }
+
+    /// Whether it is on.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.node.is_some()
+    }
+}
+
+/// The address of a machine, its own for each.
+pub(super) fn address(host: usize) -> IpAddr {
+    let [_, a, b, c] = u32::try_from(host).unwrap_or(u32::MAX).to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(10, a, b, c))
+}

@@ -1,0 +1,195 @@
+//! The command line (INTERFACE.md, "The simulator"). What restricts or breaks something and
+//! cannot do so yet is refused, never ignored.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use tarnet_core::routing;
+
+use crate::network::MILLION;
+use crate::topology::Kind;
+
+/// Runs a network of real nodes in virtual time.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "tarnet-sim", version)]
+pub struct Options {
+    /// The shape of the network.
+    #[arg(long, value_enum, default_value = "random")]
+    pub topology: Kind,
+    /// Nodes.
+    #[arg(long, default_value_t = 100)]
+    pub nodes: usize,
+    /// Decides everything: the same seed gives the same run.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Random pairs that ping each other in every phase.
+    #[arg(long, default_value_t = 1000)]
+    pub pairs: usize,
+    /// Virtual time for the network to settle, in every phase.
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub settle: Duration,
+    /// What each node keeps: `small` a quarter of `normal`.
+    #[arg(long, value_enum, default_value = "normal")]
+    pub profile: Profile,
+    /// The cryptography: real.
+    #[arg(long, value_enum, default_value = "real")]
+    pub crypto: Crypto,
+    /// Then kills so many percent of the nodes.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub kill: Option<f64>,
+    /// Then cuts one cable in twenty, at least one.
+    #[arg(long)]
+    pub cut: bool,
+    /// Then cuts all cables between two halves, lets these settle, and mends one.
+    #[arg(long)]
+    pub split_merge: bool,
+    /// Makes so many percent of the nodes lie.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub liars: Option<f64>,
+    /// Lets nodes come and go, living so long in the median.
+    #[arg(long, value_name = "MEDIAN", value_parser = parse_duration)]
+    pub churn: Option<Duration>,
+    /// Then loses so many percent of all segments below the links.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub loss: Option<f64>,
+    /// Puts and gets content in every phase.
+    #[arg(long)]
+    pub dht: bool,
+    /// Makes so many percent of the nodes lie as storers.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub dht_liars: Option<f64>,
+    /// Prints one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Draws the network: links, and failed pairs in red.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Says on stderr how far it is.
+    #[arg(long)]
+    pub progress: bool,
+}
+
+/// What each node keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// A quarter of everything.
+    Small,
+    /// What the daemon keeps.
+    Normal,
+    /// Routing alone.
+    Routing,
+}
+
+impl Profile {
+    /// Routing's bounds.
+    #[must_use]
+    pub fn limits(self) -> routing::Limits {
+        let normal = routing::Limits::default();
+        match self {
+            Self::Normal | Self::Routing => normal,
+            Self::Small => routing::Limits {
+                table: normal.table / 4,
+                tombstones: normal.tombstones / 4,
+                found: normal.found / 4,
+                tokens: normal.tokens / 4,
+                probes: normal.probes / 4,
+            },
+        }
+    }
+}
+
+/// The cryptography.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Crypto {
+    /// As it ships.
+    Real,
+    /// Keyed hashes in place of signatures, for large networks.
+    Fast,
+}
+
+impl Options {
+    /// Refuses what cannot be done.
+    ///
+    /// # Errors
+    /// What is not there yet, or makes no sense.
+    pub fn check(&self) -> Result<()> {
+        let missing = [
+            (self.crypto == Crypto::Fast, "--crypto fast"),
+            (self.profile == Profile::Routing, "--profile routing"),
+            (self.liars.is_some(), "--liars"),
+            (self.churn.is_some(), "--churn"),
+            (self.dht_liars.is_some(), "--dht-liars"),
+        ];
+        for (asked, what) in missing {
+            if asked {
+                bail!("{what}: not yet");
+            }
+        }
+        if self.nodes < 2 {
+            bail!("--nodes: at least 2");
+        }
+        Ok(())
+    }
+}
+
+/// Percent as parts of a million.
+#[must_use]
+pub fn ppm(percent: f64) -> u32 {
+    let parts = (percent.clamp(0.0, 100.0) * f64::from(MILLION) / 100.0).round();
+    // Text is the one conversion that neither truncates nor wraps.
+    format!("{parts:.0}").parse().unwrap_or(MILLION)
+}
+
+/// A number from 0 to 100.
+fn parse_percent(text: &str) -> Result<f64> {
+    let percent: f64 = text.trim_end_matches('%').parse().context("not a number")?;
+    if !(0.0..=100.0).contains(&percent) {
+        bail!("not between 0 and 100");
+    }
+    Ok(percent)
+}
+
+/// A number with a unit: `500ms`, `60s`, `5m`, `2h`.
+fn parse_duration(text: &str) -> Result<Duration> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).context("a unit is missing: ms, s, m, h")?;
+    let number: u64 = text[..split].parse().context("not a number")?;
+    let unit_ms = match &text[split..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        other => bail!("unknown unit {other:?}: ms, s, m, h"),
+    };
+    Ok(Duration::from_millis(number.checked_mul(unit_ms).context("too long")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(parse_duration("1500ms").unwrap(), Duration::from_millis(1500));
+        assert_eq!(parse_duration("2h").unwrap(), Duration::from_secs(7200));
+        for bad in ["60", "s", "5d", "-1s", ""] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn percents_have_bounds() {
+        assert_eq!(ppm(parse_percent("2.5").unwrap()), 25_000);
+        assert!(parse_percent("101").is_err() && parse_percent("x").is_err() && parse_percent("NaN").is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_name() {
+        for flags in [["--crypto", "fast"], ["--profile", "routing"], ["--liars", "5"], ["--churn", "5m"], ["--dht-liars", "5"]] {
+            let options = Options::try_parse_from(["tarnet-sim"].into_iter().chain(flags)).unwrap();
+            let error = options.check().unwrap_err().to_string();
+            assert!(error.starts_with(flags[0]) && error.ends_with("not yet"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What a run says, for people and as JSON (INTERFACE.md, "The simulator").
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Nodes.
+    pub nodes: usize,
+    /// Cables.
+    pub links: usize,
+    /// The topology's name.
+    pub topology: String,
+    /// The seed.
+    pub seed: u64,
+    /// The cold start, then each disturbance.
+    pub phases: Vec<Phase>,
+    /// Time on the clock on the wall.
+    pub wall_s: f64,
+    /// The most memory that the process had.
+    pub peak_rss_bytes: u64,
+}
+
+/// One phase.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Phase {
+    /// `cold`, `kill`, `cut`, `split-merge` or `loss`.
+    pub name: String,
+    /// Virtual time that it took, pairs included.
+    pub virtual_s: f64,
+    /// Reachability.
+    pub pairs: Pairs,
+    /// Length of paths against the shortest way.
+    pub stretch: Stretch,
+    /// Bytes of frames without the cells of paths, while the network settled.
+    pub control_bytes_per_node_s: f64,
+    /// Routing tables at the end.
+    pub table: Table,
+    /// When routes last changed, from the start of the phase; `null` when they still did at the end of the settling.
+    pub converged_s: Option<f64>,
+    /// Content of the DHT, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dht: Option<Dht>,
+}
+
+/// Pairs of nodes, both alive and connected by cables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pairs {
+    /// Tried.
+    pub tried: usize,
+    /// A path was opened, and a sealed reply came back.
+    pub reached: usize,
+    /// By the first try.
+    pub first_try: usize,
+    /// The others.
+    pub failed: Vec<[usize; 2]>,
+}
+
+/// Links on the path by links on the shortest way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stretch {
+    /// Of all pairs.
+    pub mean: f64,
+    /// What 99 % do not exceed.
+    pub p99: f64,
+}
+
+/// Entries of routing tables.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Table {
+    /// Of all living nodes.
+    pub mean: f64,
+    /// Of the one with the most.
+    pub max: usize,
+}
+
+/// Values put and got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dht {
+    /// Values stored on other nodes.
+    pub put: usize,
+    /// Nodes that got the value of another.
+    pub found: usize,
+    /// Nodes that asked for a value that does not exist and learned so before their time was over.
+    pub missing_known: usize,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} nodes, {} links, {}, seed {}", self.nodes, self.links, self.topology, self.seed)?;
+        for phase in &self.phases {
+            write!(f, "{phase}")?;
+        }
+        write!(f, "wall time {} s, peak memory {} MiB", self.wall_s, self.peak_rss_bytes >> 20)
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Pairs { tried, reached, first_try, failed } = &self.pairs;
+        writeln!(f, "{} ({} s virtual)", self.name, self.virtual_s)?;
+        let percent = if *tried == 0 { 100.0 } else { real(*reached) * 100.0 / real(*tried) };
+        writeln!(f, "  pairs      {reached} of {tried} reached ({percent:.2} %), {first_try} by the first try")?;
+        for [from, to] in failed {
+            writeln!(f, "  failed     {from} -> {to}")?;
+        }
+        writeln!(f, "  stretch    mean {:.3}, p99 {:.3}", self.stretch.mean, self.stretch.p99)?;
+        writeln!(f, "  control    {:.1} bytes per node and second", self.control_bytes_per_node_s)?;
+        writeln!(f, "  table      mean {:.1}, max {}", self.table.mean, self.table.max)?;
+        match self.converged_s {
+            Some(converged) => writeln!(f, "  converged  after {converged:.1} s")?,
+            None => writeln!(f, "  converged  not within the time to settle")?,
+        }
+        match &self.dht {
+            Some(Dht { put, found, missing_known }) => {
+                writeln!(f, "  dht        {put} put, {found} found, {missing_known} known to be missing")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A count as a number to divide.
+fn real(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,261 @@
+//! The phases of a run: the cold start, then each disturbance that was asked for, in the
+//! order kill, cut, split-merge, loss; they add up. Each phase settles, then is measured.
+//!
+//! While it settles, routing tables are looked at twice a second for loops, bounds and
+//! changes; the last change is the time of convergence.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use tarnet_core::rng::Rng;
+
+use crate::checks;
+use crate::measure::{mean, peak_rss_bytes, percentile, round};
+use crate::network::{MILLION, Network};
+use crate::options::{Options, ppm};
+use crate::report::{Dht, Pairs, Phase, Report, Stretch, Table};
+use crate::topology::Topology;
+use crate::workload::{content, pairs};
+
+/// Step between looks at the tables; longer for networks beyond [`LOOK_NODES`].
+const LOOK: Duration = Duration::from_millis(500);
+/// Nodes whose tables can be looked at every [`LOOK`].
+const LOOK_NODES: usize = 200;
+/// Routes that did not change for this long at the end of the settling have converged.
+const QUIET: Duration = Duration::from_secs(3);
+/// Of a million cables, those that `--cut` cuts.
+const CUT_PPM: u32 = MILLION / 20;
+
+/// A run in progress.
+pub struct Run {
+    options: Options,
+    /// The network.
+    pub network: Network,
+    /// Where to draw each node.
+    pub places: Vec<(f64, f64)>,
+    rng: Rng,
+    /// Pairs of the last phase that were not reached.
+    pub failed: Vec<(usize, usize)>,
+}
+
+/// What settling showed.
+struct Settled {
+    control_bytes_per_node_s: f64,
+    converged: Option<Duration>,
+}
+
+impl Run {
+    /// Builds the network.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let mut rng = seeded(options.seed);
+        let topology = Topology::new(options.topology, options.nodes, &mut rng.fork("topology"));
+        Self::with_topology(options, topology)
+    }
+
+    /// A run on a graph of the caller's.
+    #[must_use]
+    pub fn with_topology(options: Options, topology: Topology) -> Self {
+        let mut rng = seeded(options.seed);
+        let network = Network::new(&topology, rng.fork("network"), options.profile.limits());
+        Self { options, network, places: topology.places, rng: rng.fork("run"), failed: Vec::new() }
+    }
+
+    /// Runs all phases.
+    ///
+    /// # Errors
+    /// A check failed: a routing loop, a table out of bounds.
+    pub fn run(&mut self) -> Result<Report, String> {
+        // The only look at the clock on the wall: it is reported, and decides nothing.
+        let begun = std::time::Instant::now();
+        let mut phases = vec![self.phase("cold", |_| Ok(()))?];
+        if let Some(percent) = self.options.kill {
+            phases.push(self.phase("kill", |run| run.kill(percent))?);
+        }
+        if self.options.cut {
+            phases.push(self.phase("cut", Self::cut)?);
+        }
+        if self.options.split_merge {
+            phases.push(self.phase("split-merge", Self::split_merge)?);
+        }
+        if let Some(percent) = self.options.loss {
+            phases.push(self.phase("loss", |run| {
+                run.network.set_loss(ppm(percent));
+                Ok(())
+            })?);
+        }
+        Ok(Report {
+            nodes: self.network.hosts().len(),
+            links: self.network.cables().len(),
+            topology: self.options.topology.as_str().to_owned(),
+            seed: self.options.seed,
+            phases,
+            wall_s: round(begun.elapsed().as_secs_f64()),
+            peak_rss_bytes: peak_rss_bytes(),
+        })
+    }
+
+    /// One phase: disturbs, settles, measures.
+    fn phase(&mut self, name: &str, disturb: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<Phase, String> {
+        disturb(self)?;
+        let start = self.network.now().instant;
+        self.say(name, "settling");
+        let settled = self.settle(self.options.settle)?;
+        self.say(name, "trying pairs");
+        let chosen = pairs::choose(&self.network, self.options.pairs, &mut self.rng);
+        let results = pairs::run(&mut self.network, &chosen);
+        let stretch = self.stretch(&results);
+        let reached = |pair: &&pairs::Pair| pair.hops.is_some();
+        self.failed = results.iter().filter(|pair| pair.hops.is_none()).map(|pair| (pair.from, pair.to)).collect();
+        let dht = self.options.dht.then(|| content::run(&mut self.network, &mut self.rng));
+        self.check()?;
+        Ok(Phase {
+            name: name.to_owned(),
+            virtual_s: round((self.network.now().instant - start).as_secs_f64()),
+            pairs: Pairs {
+                tried: results.len(),
+                reached: results.iter().filter(reached).count(),
+                first_try: results.iter().filter(|pair| pair.hops.is_some() && pair.tries == 1).count(),
+                failed: self.failed.iter().map(|&(from, to)| [from, to]).collect(),
+            },
+            stretch,
+            control_bytes_per_node_s: settled.control_bytes_per_node_s,
+            table: self.table(),
+            converged_s: settled.converged.map(|time| round(time.as_secs_f64())),
+            dht: dht.map(|out| Dht { put: out.put, found: out.found, missing_known: out.missing_known }),
+        })
+    }
+
+    /// Says how far it is, if asked to.
+    fn say(&self, phase: &str, what: &str) {
+        if self.options.progress {
+            eprintln!("{phase}: {what} at {:.1} s virtual", self.network.now().instant.as_micros() as f64 / 1e6);
+        }
+    }
+
+    /// Lets the network settle, looking at its tables.
+    fn settle(&mut self, time: Duration) -> Result<Settled, String> {
+        let start = self.network.now().instant;
+        let factor = u32::try_from(self.network.hosts().len().div_ceil(LOOK_NODES)).unwrap_or(u32::MAX);
+        let (mut last, mut changed) = (self.fingerprint(), start);
+        let before = self.control_bytes();
+        while self.network.now().instant < start + time {
+            let left = start + time - self.network.now().instant;
+            self.network.run_for((LOOK * factor).min(left));
+            self.check()?;
+            let now = self.fingerprint();
+            if now != last {
+                (last, changed) = (now, self.network.now().instant);
+            }
+        }
+        let nodes = f64::from(u32::try_from(self.network.hosts().len()).unwrap_or(u32::MAX));
+        let sent = Duration::from_micros(self.control_bytes() - before).as_secs_f64() * 1e6;
+        let quiet = self.network.now().instant - changed >= QUIET.min(time / 2);
+        Ok(Settled {
+            control_bytes_per_node_s: round(sent / nodes / time.as_secs_f64().max(1e-6)),
+            converged: quiet.then_some(changed - start),
+        })
+    }
+
+    /// Looks at every node.
+    fn check(&self) -> Result<(), String> {
+        checks::loops::check(&self.network)?;
+        checks::bounds::check(&self.network, &self.options.profile.limits())
+    }
+
+    /// Bytes of control that all nodes have sent.
+    fn control_bytes(&self) -> u64 {
+        self.network.hosts().iter().map(|host| host.traffic.control_bytes()).sum()
+    }
+
+    /// A number that changes when any route does. Only compared within this process.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for host in 0..self.network.hosts().len() {
+            for route in self.network.node(host).into_iter().flat_map(|node| node.routes()) {
+                (host, route.peer_id, route.next_hop).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
+    /// Paths against shortest ways.
+    fn stretch(&self, results: &[pairs::Pair]) -> Stretch {
+        let graph = self.network.graph();
+        let of = |pair: &pairs::Pair| {
+            let shortest = graph.distances(pair.from)[pair.to]?;
+            Some(f64::from(pair.hops?) / f64::from(shortest.max(1)))
+        };
+        let all: Vec<f64> = results.iter().filter_map(of).collect();
+        Stretch { mean: mean(&all), p99: percentile(&all, 99) }
+    }
+
+    /// Sizes of the tables.
+    fn table(&self) -> Table {
+        let nodes = (0..self.network.hosts().len()).filter_map(|host| self.network.node(host));
+        let sizes: Vec<usize> = nodes.map(|node| node.routes().count()).collect();
+        let real: Vec<f64> = sizes.iter().map(|&size| f64::from(u32::try_from(size).unwrap_or(u32::MAX))).collect();
+        Table { mean: mean(&real), max: sizes.into_iter().max().unwrap_or(0) }
+    }
+
+    /// Some of `0..count`: so many of a million, at least `least`.
+    fn some(&mut self, count: usize, parts: u32, least: usize) -> Vec<usize> {
+        let wanted = usize::try_from(count as u64 * u64::from(parts) / u64::from(MILLION)).unwrap_or(count).max(least);
+        let mut all: Vec<usize> = (0..count).collect();
+        let mut chosen = Vec::new();
+        while chosen.len() < wanted.min(count) {
+            let pick = usize::try_from(self.rng.public_below(all.len() as u64)).unwrap_or(0);
+            chosen.push(all.swap_remove(pick));
+        }
+        chosen
+    }
+
+    /// Kills some percent of all nodes at once.
+    fn kill(&mut self, percent: f64) -> Result<(), String> {
+        for host in self.some(self.network.hosts().len(), ppm(percent), 0) {
+            self.network.kill(host);
+        }
+        Ok(())
+    }
+
+    /// Cuts one cable in twenty.
+    fn cut(&mut self) -> Result<(), String> {
+        for cable in self.some(self.network.cables().len(), CUT_PPM, 1) {
+            self.network.cut(cable);
+        }
+        Ok(())
+    }
+
+    /// Splits the network into two halves that settle, then mends the cable of lowest number between them.
+    fn split_merge(&mut self) -> Result<(), String> {
+        let graph = self.network.graph();
+        let start = (0..self.network.hosts().len()).find(|&host| self.network.hosts()[host].is_alive()).unwrap_or(0);
+        let distances = graph.distances(start);
+        let mut near: Vec<(u32, usize)> =
+            distances.iter().enumerate().filter_map(|(host, distance)| Some(((*distance)?, host))).collect();
+        near.sort_unstable();
+        near.truncate(near.len() / 2);
+        let half = |host: &usize| near.iter().any(|(_, near)| near == host);
+        let cables = self.network.cables();
+        let between: Vec<usize> =
+            (0..cables.len()).filter(|&i| !self.network.is_cut(i) && half(&cables[i][0]) != half(&cables[i][1])).collect();
+        for &cable in &between {
+            self.network.cut(cable);
+        }
+        self.settle(self.options.settle)?;
+        let alive = |&&cable: &&usize| cables[cable].iter().all(|&host| self.network.hosts()[host].is_alive());
+        if let Some(&cable) = between.iter().find(alive) {
+            self.network.mend(cable);
+        }
+        Ok(())
+    }
+}
+
+/// The generator of a seed.
+#[must_use]
+pub fn seeded(seed: u64) -> Rng {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    Rng::from_seed(bytes)
+}

@@ -1,0 +1,110 @@
+//! Random pairs ping each other. A pair counts as reached when a path was opened to the
+//! other's node, found by its Hello from the DHT, and a sealed reply came back: nobody is
+//! told anything that the network did not find out.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tarnet_core::node::{Event, Target, WantId};
+use tarnet_core::rng::Rng;
+use tarnet_core::time::Instant;
+
+use crate::network::Network;
+
+/// Time between two pairs' first tries: a line's middle links see half of all set-ups, and
+/// a node takes 32 a second from one neighbour.
+const SPACING: Duration = Duration::from_millis(50);
+/// Pause before another try.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Step between looks at the answers.
+const LOOK: Duration = Duration::from_millis(50);
+/// Tries of one pair.
+const TRIES_MAX: u32 = 3;
+
+/// What became of one pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// Who pings.
+    pub from: usize,
+    /// Who is pinged.
+    pub to: usize,
+    /// Length of the path, links, once reached.
+    pub hops: Option<u16>,
+    /// Tries it took.
+    pub tries: u32,
+    /// What the last failed try ended with.
+    pub failure: Option<String>,
+}
+
+/// Where a pair stands.
+enum Stage {
+    /// To be tried at this time.
+    Due(Instant),
+    /// Waiting for its answer.
+    Asked(WantId),
+    /// Over.
+    Done,
+}
+
+/// Chooses up to `count` different pairs of living machines that cables connect.
+#[must_use]
+pub fn choose(network: &Network, count: usize, rng: &mut Rng) -> Vec<(usize, usize)> {
+    let graph = network.graph();
+    let alive: Vec<usize> = (0..network.hosts().len()).filter(|&host| network.hosts()[host].is_alive()).collect();
+    let mut connected = Vec::new();
+    for &from in &alive {
+        let distances = graph.distances(from);
+        connected.extend(alive.iter().filter(|&&to| to != from && distances[to].is_some()).map(|&to| (from, to)));
+    }
+    if connected.len() <= count {
+        return connected;
+    }
+    let mut chosen = BTreeSet::new();
+    while chosen.len() < count {
+        let bound = u64::try_from(connected.len()).unwrap_or(u64::MAX);
+        chosen.insert(usize::try_from(rng.public_below(bound)).unwrap_or(0));
+    }
+    chosen.into_iter().map(|i| connected[i]).collect()
+}
+
+/// Tries all pairs, a few at a time, each up to [`TRIES_MAX`] times.
+pub fn run(network: &mut Network, pairs: &[(usize, usize)]) -> Vec<Pair> {
+    let start = network.now().instant;
+    let pair = |&(from, to): &(usize, usize)| Pair { from, to, hops: None, tries: 0, failure: None };
+    let due = |i: usize| Stage::Due(start + SPACING * u32::try_from(i).unwrap_or(u32::MAX));
+    let mut results: Vec<Pair> = pairs.iter().map(pair).collect();
+    let mut stages: Vec<Stage> = (0..pairs.len()).map(due).collect();
+    while stages.iter().any(|stage| !matches!(stage, Stage::Done)) {
+        for (pair, stage) in results.iter_mut().zip(&mut stages) {
+            advance(network, pair, stage);
+        }
+        network.run_for(LOOK);
+    }
+    results
+}
+
+/// Takes one pair a step further.
+fn advance(network: &mut Network, pair: &mut Pair, stage: &mut Stage) {
+    match *stage {
+        Stage::Due(at) if at <= network.now().instant => {
+            pair.tries += 1;
+            let target = Target::Peer(network.hosts()[pair.to].peer);
+            *stage = Stage::Asked(network.ping(pair.from, target));
+        }
+        Stage::Asked(want) => match network.take_answer(want) {
+            Some((_, Event::Pong { hops, .. })) => {
+                pair.hops = Some(hops);
+                *stage = Stage::Done;
+            }
+            Some((_, event)) => {
+                pair.failure = Some(format!("{event:?}"));
+                *stage = Stage::Done;
+                if pair.tries < TRIES_MAX {
+                    *stage = Stage::Due(network.now().instant + RETRY_PAUSE);
+                }
+            }
+            None => {}
+        },
+        Stage::Due(_) | Stage::Done => {}
+    }
+}
