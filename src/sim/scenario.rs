@@ -12,7 +12,7 @@ use tarnet_core::rng::Rng;
 
 use crate::checks;
 use crate::measure::{mean, peak_rss_bytes, percentile, round};
-use crate::network::{MILLION, Network};
+use crate::network::{MILLION, Network, Sent};
 use crate::options::{Options, ppm};
 use crate::report::{Dht, Pairs, Phase, Report, Stretch, Table};
 use crate::topology::Topology;
@@ -134,6 +134,15 @@ impl Run {
         }
     }
 
+    /// Says what was sent so far, by kind of message, if asked to.
+    fn say_sent(&self) {
+        if self.options.progress {
+            let kind = |(kind, sent): (&u8, &Sent)| format!("{kind:02x} {}/{}k", sent.messages, sent.bytes / 1000);
+            let kinds: Vec<String> = self.network.kinds.iter().map(kind).collect();
+            self.say("  sent", &kinds.join(", "));
+        }
+    }
+
     /// Lets the network settle, looking at its tables.
     fn settle(&mut self, time: Duration) -> Result<Settled, String> {
         let start = self.network.now().instant;
@@ -144,6 +153,7 @@ impl Run {
             let left = start + time - self.network.now().instant;
             self.network.run_for((LOOK * factor).min(left));
             self.check()?;
+            self.say_sent();
             let now = self.fingerprint();
             if now != last {
                 (last, changed) = (now, self.network.now().instant);

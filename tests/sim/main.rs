@@ -1,1 +1,8 @@
-//! Scenarios of whole networks. Every failure prints its seed; `TARNET_SIM_SEED` sets it.
+//! Scenarios of whole networks of real nodes in virtual time. Every failure prints its seed;
+//! `TARNET_SIM_SEED` sets it, so that the failure replays.
+
+mod chains;
+mod faults;
+mod flows;
+mod replay;
+mod world;

@@ -9,7 +9,7 @@ use tarnet_core::node::Input;
 use tarnet_core::time::{Instant, micros};
 use tarnet_core::wire::{kind, link::next_message};
 
-use super::Network;
+use super::{Kinds, Network};
 use super::host::address;
 use super::pipe::{Pipe, Shape};
 use crate::topology::Edge;
@@ -259,7 +259,7 @@ impl Network {
     /// Seals a batch and sends it; "ready" follows when it is written.
     fn send_batch(&mut self, host: usize, conn: usize, batch: BytesMut) {
         let (now, end) = (self.now(), self.end_of(conn, host));
-        let (cells, all) = weigh(&batch);
+        let (cells, all) = weigh(&batch, &mut self.kinds);
         let Some(sealer) = &mut self.conns[conn].ends[end].sealer else { return };
         let frame = sealer.seal(now, batch);
         let len = frame.len() as u64;
@@ -342,17 +342,19 @@ impl Network {
     }
 }
 
-/// Bytes of cells in a batch, and of all its messages.
-fn weigh(batch: &BytesMut) -> (u64, u64) {
+/// Bytes of cells in a batch, and of all its messages, which are counted by kind.
+fn weigh(batch: &BytesMut, kinds: &mut Kinds) -> (u64, u64) {
     // The first byte is the frame's flags.
     let mut rest = Bytes::copy_from_slice(batch.get(1..).unwrap_or_default());
     let (mut cells, all) = (0, rest.len() as u64);
     loop {
         let before = rest.len();
-        match next_message(&mut rest) {
-            Ok(Some((kind::CELL, _))) => cells += (before - rest.len()) as u64,
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => return (cells, all),
+        let Ok(Some((kind, _))) = next_message(&mut rest) else { return (cells, all) };
+        let len = (before - rest.len()) as u64;
+        let entry = kinds.entry(kind).or_default();
+        (entry.messages, entry.bytes) = (entry.messages + 1, entry.bytes + len);
+        if kind == kind::CELL {
+            cells += len;
         }
     }
 }

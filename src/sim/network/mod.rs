@@ -42,6 +42,18 @@ const UNIX_START: u64 = 1_800_000_000;
 /// Pause before a node that wants to be asked again at once, after it just was.
 const OVERDUE_PAUSE: Duration = Duration::from_millis(1);
 
+/// Messages of one kind that all machines have sent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// How many.
+    pub messages: u64,
+    /// Their bytes, before padding and tags.
+    pub bytes: u64,
+}
+
+/// What was sent, by kind of message.
+pub type Kinds = BTreeMap<u8, Sent>;
+
 /// Everything.
 pub struct Network {
     now: Instant,
@@ -55,6 +67,8 @@ pub struct Network {
     channel_events: VecDeque<(usize, Event)>,
     /// How often a node asked for a time that had passed, right after it was given that time.
     pub overdue: u64,
+    /// What was sent over links, by kind of message.
+    pub kinds: Kinds,
     /// Links that went down since the beginning.
     pub links_lost: u64,
 }
@@ -75,6 +89,7 @@ impl Network {
             answers: BTreeMap::new(),
             channel_events: VecDeque::new(),
             overdue: 0,
+            kinds: Kinds::new(),
             links_lost: 0,
         };
         for host in 0..network.hosts.len() {

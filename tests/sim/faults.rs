@@ -1,0 +1,68 @@
+//! Nodes die, cables are cut, all is mended: progress within a stated time.
+
+use std::time::Duration;
+
+use tarnet_core::node::{Event, Target};
+use tarnet_sim::topology::Kind;
+use tarnet_sim::workload::names;
+
+use crate::world::{LOSS_PPM, World};
+
+const SETTLE: Duration = Duration::from_secs(20);
+
+/// A tenth dies at once; whoever is still connected reaches the others, half a minute later.
+#[test]
+fn killed_nodes_are_routed_around() {
+    let mut world = World::new(Kind::Random, 50);
+    world.network.set_loss(LOSS_PPM);
+    world.settle(SETTLE);
+    for host in [3, 11, 20, 29, 42] {
+        world.network.kill(host);
+    }
+    world.settle(Duration::from_secs(30));
+    world.reach(150);
+}
+
+/// A ring that is cut is a line; mended, it is a ring again, with routes as short as before.
+#[test]
+fn cut_ring_goes_the_other_way_and_back() {
+    let nodes = 16;
+    let mut world = World::new(Kind::Ring, nodes);
+    world.settle(SETTLE);
+    let hops = |world: &mut World| {
+        let target = Target::Peer(world.network.hosts()[nodes - 1].peer);
+        let want = world.network.ping(0, target);
+        match names::wait(&mut world.network, want, Duration::from_secs(21)) {
+            Some((_, Event::Pong { hops, .. })) => Some(hops),
+            other => panic!("no pong: {other:?}"),
+        }
+    };
+    assert_eq!(hops(&mut world), Some(1));
+    let closing = world.network.cables().iter().position(|ends| *ends == [0, nodes - 1]).unwrap();
+    world.network.cut(closing);
+    // Silence is noticed within 15 s of idling and three tries of 5 s.
+    world.settle(Duration::from_secs(45));
+    world.reach(40);
+    world.network.mend(closing);
+    world.settle(Duration::from_secs(90));
+    let table = |world: &World| {
+        let last = world.network.hosts()[nodes - 1].peer;
+        world.network.node(0).unwrap().routes().find(|route| route.peer_id == last).map(|route| route.next_hop)
+    };
+    assert_eq!(table(&world), Some(world.network.hosts()[nodes - 1].peer));
+    world.reach(40);
+}
+
+/// A node that comes back with its disk is the same node, and is reached under its old id.
+#[test]
+fn restarted_node_is_reached_again() {
+    let mut world = World::new(Kind::Line, 9);
+    world.settle(SETTLE);
+    world.reach(30);
+    world.network.kill(4);
+    world.settle(Duration::from_secs(10));
+    world.network.start(4);
+    // Its dialler's neighbour has failed for ten seconds: the pause is 16 s at most.
+    world.settle(Duration::from_secs(40));
+    world.reach(72);
+}
