@@ -38,7 +38,7 @@ fn cut_ring_goes_the_other_way_and_back() {
         }
     };
     assert_eq!(hops(&mut world), Some(1));
-    let closing = world.network.cables().iter().position(|ends| *ends == [0, nodes - 1]).unwrap();
+    let closing = world.network.cables().iter().position(|ends| *ends == [0, nodes - 1]).expect("a ring is closed");
     world.network.cut(closing);
     // Silence is noticed within 15 s of idling and three tries of 5 s.
     world.settle(Duration::from_secs(45));
@@ -47,7 +47,7 @@ fn cut_ring_goes_the_other_way_and_back() {
     world.settle(Duration::from_secs(90));
     let table = |world: &World| {
         let last = world.network.hosts()[nodes - 1].peer;
-        world.network.node(0).unwrap().routes().find(|route| route.peer_id == last).map(|route| route.next_hop)
+        world.network.node(0).expect("nobody died").routes().find(|route| route.peer_id == last).map(|route| route.next_hop)
     };
     assert_eq!(table(&world), Some(world.network.hosts()[nodes - 1].peer));
     world.reach(40);

@@ -9,8 +9,8 @@ use crate::world::options;
 fn report(seed: u64) -> (String, u64) {
     let flags = "--topology internet --nodes 14 --pairs 40 --settle 15s --kill 10 --cut --split-merge --loss 2 --dht";
     let mut run = Run::new(options(&format!("{flags} --seed {seed}")));
-    let report = Report { wall_s: 0.0, peak_rss_bytes: 0, ..run.run().unwrap() };
-    (serde_json::to_string(&report).unwrap(), run.network.happenings())
+    let report = Report { wall_s: 0.0, peak_rss_bytes: 0, ..run.run().expect("all checks hold") };
+    (serde_json::to_string(&report).expect("numbers and text"), run.network.happenings())
 }
 
 #[test]
@@ -18,6 +18,4 @@ fn same_seed_same_run() {
     let first = report(7);
     assert_eq!(first, report(7));
     assert_ne!(first.0, report(8).0);
-    let phases: Report = Report { wall_s: 0.0, peak_rss_bytes: 0, ..Run::new(options("--nodes 2 --settle 5s")).run().unwrap() };
-    assert_eq!(phases.phases.len(), 1);
 }

@@ -19,8 +19,9 @@ pub fn check(network: &Network) -> Result<(), String> {
     let hosts = network.hosts();
     let index: HashMap<PeerId, usize> = hosts.iter().enumerate().map(|(i, host)| (host.peer, i)).collect();
     let mut toward: Vec<Successors> = vec![vec![Vec::new(); hosts.len()]; hosts.len()];
-    for host in 0..hosts.len() {
-        for route in network.node(host).into_iter().flat_map(|node| node.routes()) {
+    for host in hosts.iter().map(|host| index[&host.peer]) {
+        let Some(node) = network.node(host) else { continue };
+        for route in node.routes() {
             let Some(&dest) = index.get(&route.peer_id) else {
                 return Err(format!("machine {host} has a route to {}, which does not exist", route.peer_id));
             };
