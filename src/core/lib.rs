@@ -5,6 +5,7 @@
 
 pub mod circuit;
 pub mod crypto;
+mod defence;
 pub mod dht;
 pub mod link;
 pub mod names;
@@ -12,6 +13,8 @@ pub mod node;
 pub mod rng;
 pub mod routing;
 pub mod session;
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tidy;
 pub mod time;

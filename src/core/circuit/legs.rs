@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::limits::{LABEL_REST, LABELS_RESTING_MAX, Limits};
 use crate::crypto::PeerId;
+use crate::defence::{self, Defence};
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::wire::path::Label;
@@ -73,12 +74,20 @@ pub(super) struct Legs {
 impl Legs {
     /// The entry of a leg.
     pub fn entry(&self, leg: &Leg) -> Option<&Entry> {
-        self.by_leg.get(leg)
+        self.by_leg.get(&self.meant(leg))
     }
 
     /// The entry of a leg, to change.
     pub fn entry_mut(&mut self, leg: &Leg) -> Option<&mut Entry> {
-        self.by_leg.get_mut(leg)
+        self.by_leg.get_mut(&self.meant(leg))
+    }
+
+    /// The leg that a neighbour's message means: its own of that label, never another's.
+    fn meant(&self, leg: &Leg) -> Leg {
+        if defence::on(Defence::LabelOfLink) {
+            return *leg;
+        }
+        self.by_leg.keys().filter(|other| other.label == leg.label).min().copied().unwrap_or(*leg)
     }
 
     /// Draws a free label for a circuit on the link to `peer` and enters it.

@@ -135,6 +135,9 @@ pub struct Counters {
 }
 
 #[cfg(test)]
+#[path = "../attacks/path.rs"]
+mod attacks;
+#[cfg(test)]
 mod test_net;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use super::limits::{ALTERNATIVES_MAX, BUDGET_MAX, HOPS_MAX, IDLE_TIME, SETUP_TIM
 use super::paths::{Circuit, End, Paths, State, flow_down, flow_up};
 use super::{Event, Hops, NextHops, PathId, Reason};
 use crate::crypto::{PeerId, hash};
+use crate::defence::{self, Defence};
 use crate::time::{Instant, Now};
 use crate::wire::path::{Close, Failed, Open, Opened};
 use crate::wire::{Error, kind};
@@ -95,12 +96,14 @@ impl Paths {
             paths.transmits.push_back((from, kind::PATH_FAILED, message.encode()));
         };
         let may = self.legs.take_creation(now, from, &self.limits);
-        if !may || self.legs.rests(&leg) || self.legs.brought(&from) >= self.limits.per_neighbour_max {
+        let may = may || !defence::on(Defence::SetupRate);
+        let over = self.legs.brought(&from) >= self.limits.per_neighbour_max && defence::on(Defence::PathShare);
+        if !may || over || self.legs.rests(&leg) {
             self.counters.setups_over_limit += 1;
             refuse(self, Reason::Limit);
             return Ok(());
         }
-        if !self.seen.insert(now, open.id) {
+        if !self.seen.insert(now, open.id) && defence::on(Defence::SetupOnce) {
             self.counters.setups_seen += 1;
             refuse(self, Reason::Loop);
             return Ok(());
@@ -215,7 +218,7 @@ impl Paths {
         let Some(id) = self.branch_of(&down) else { return };
         let Some(circuit) = self.circuits.get_mut(&id) else { return };
         let State::Opening(attempt) = &circuit.state else { return };
-        if hash(&opened.reveal) != attempt.proof_hash {
+        if hash(&opened.reveal) != attempt.proof_hash && defence::on(Defence::PathReveal) {
             self.counters.forged += 1;
             self.send_close(down, Reason::Protocol);
             return self.branch_failed(now, id, Reason::Protocol, None);

@@ -7,6 +7,7 @@ use super::limits::{
     BUDGET_BYTES_BURST, BUDGET_BYTES_PER_S, BUDGET_MESSAGES_BURST, BUDGET_MESSAGES_PER_S, BUDGETS_LEN,
 };
 use crate::crypto::PeerId;
+use crate::defence::{self, Defence};
 use crate::time::Instant;
 
 /// One neighbour's budget.
@@ -37,7 +38,7 @@ impl Budgets {
         budget.refill(now);
         let (messages, bytes) = (messages * MICRO, u64::try_from(bytes).unwrap_or(u64::MAX));
         if budget.messages < messages || budget.bytes < bytes {
-            return false;
+            return !defence::on(Defence::QueryBudget);
         }
         budget.messages -= messages;
         budget.bytes -= bytes;

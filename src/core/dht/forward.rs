@@ -7,6 +7,7 @@ use super::limits::{ALPHA, BRANCHING_PER_L, BUCKET_LEN, HOPS_PER_L, REPLICATION_
 use super::store::Store;
 use super::{Dht, To, size};
 use crate::crypto::DhtKey;
+use crate::defence::{self, Defence};
 use crate::time::UnixTime;
 use crate::wire::block::{Block, Kind};
 use crate::wire::dht::{Message, Route};
@@ -50,6 +51,12 @@ pub(super) struct Step {
     pub replication: u8,
 }
 
+/// The replication that a query gets of the one that it asks for.
+pub(super) fn clamped(replication: u8) -> u8 {
+    let most = if defence::on(Defence::ReplicationClamp) { REPLICATION_MAX } else { u8::MAX };
+    replication.clamp(1, most)
+}
+
 impl<S: Store> Dht<S> {
     /// The size estimate in whole steps, at least one.
     pub(super) fn length(&self) -> u32 {
@@ -71,7 +78,7 @@ impl<S: Store> Dht<S> {
         if hop >= BRANCHING_PER_L * length {
             return 1;
         }
-        let extra = u64::from(step.replication.clamp(1, REPLICATION_MAX) - 1);
+        let extra = u64::from(clamped(step.replication) - 1);
         let parts = extra * PARTS / (u64::from(length) + extra * u64::from(hop)).max(1);
         let by_chance = self.rng.public_below(PARTS) < parts % PARTS;
         1 + usize::try_from(parts / PARTS).unwrap_or(0) + usize::from(by_chance)
@@ -79,7 +86,7 @@ impl<S: Store> Dht<S> {
 
     /// Whether we are among the `replication` nearest to a key.
     pub(super) fn among_closest(&self, key: &DhtKey, replication: u8) -> bool {
-        let wanted = usize::from(replication.clamp(1, REPLICATION_MAX));
+        let wanted = usize::from(clamped(replication));
         self.contacts.nearer(key, &distance(&self.id, key), wanted) < wanted
     }
 
@@ -101,18 +108,19 @@ impl<S: Store> Dht<S> {
     /// The greedy choice. The filter is advisory: the nearest contact is asked though a filter claims it was, while
     /// we are not among the nearest ourselves, and a filter that claims nearly everybody is not believed.
     fn toward(&self, request: &Request, replication: u8, degree: usize, bloom: &Bloom) -> Vec<Contact> {
-        let (key, wanted) = (request.key(), usize::from(replication.clamp(1, REPLICATION_MAX)));
+        let (key, wanted) = (request.key(), usize::from(clamped(replication)));
         let mine = distance(&self.id, key);
         let closest = self.contacts.closest(key, BUCKET_LEN);
         let nearer = closest.iter().take_while(|c| distance(&c.id, key) < mine).count();
-        let unasked = |c: &&Contact| bloom.implausible() || !bloom.contains(&c.id);
+        let advisory = defence::on(Defence::AdvisoryFilter);
+        let unasked = |c: &&Contact| advisory && bloom.implausible() || !bloom.contains(&c.id);
         if nearer < wanted {
             let count = if matches!(request, Request::Put(..)) { wanted } else { ALPHA };
             // We are one of the nearest; the others are one less.
             return closest.iter().take(wanted - 1).filter(unasked).take(count).copied().collect();
         }
         let mut chosen: Vec<Contact> = closest[..nearer].iter().filter(unasked).take(degree).copied().collect();
-        if chosen.is_empty() {
+        if chosen.is_empty() && advisory {
             chosen.extend(closest.first());
         }
         chosen

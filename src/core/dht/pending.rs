@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Via;
 use super::limits::{BLOCKS_PER_LEG, PASSED_FOR_WORK, PASSED_LEN, PASSED_OWN, REPEAT_LIFE, REPEATS_LEN};
 use crate::crypto::{DhtKey, PeerId};
+use crate::defence::{self, Defence};
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::wire::block::Kind;
@@ -165,7 +166,8 @@ impl Table {
 
     /// Draws the token under which `peer` is asked for a query.
     pub fn add_leg(&mut self, id: u64, peer: PeerId) -> u64 {
-        let token = self.rng.public_u64().max(1);
+        let random = self.rng.public_u64().max(1);
+        let token = if defence::on(Defence::RandomTokens) { random } else { self.by_token.len() as u64 + 1 };
         if let Some(pending) = self.by_id.get_mut(&id) {
             pending.legs.insert(token, Leg { peer, progress: Progress::More, blocks: 0 });
             self.by_token.insert(token, id);
@@ -219,7 +221,7 @@ impl Table {
         let mut name = [0; 16];
         name[..8].copy_from_slice(&query.to_le_bytes());
         name[8..].copy_from_slice(&key.0[..8]);
-        if self.repeats.get(&name).is_some_and(|until| *until > now) {
+        if self.repeats.get(&name).is_some_and(|until| *until > now) && defence::on(Defence::QueryOnce) {
             return false;
         }
         if self.repeats.insert(name, now + REPEAT_LIFE).is_none() {

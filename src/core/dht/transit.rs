@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::bloom::Bloom;
-use super::forward::{Request, Step};
+use super::forward::{Request, Step, clamped};
 use super::limits::{HOP_FINAL, PATIENCE_MAX, PENDING_LIFE, REPLICATION_MAX};
 use super::pending::{Pending, Upstream};
 use super::store::{Entry, Store};
 use super::{Dht, Timer, To, Via};
 use crate::crypto::{DhtKey, PeerId, hash};
+use crate::defence::{self, Defence};
 use crate::time::{Now, UnixTime};
 use crate::wire::block::{BLOCK_LEN_MAX, Block, Kind};
 use crate::wire::dht::{Message, Progress, Reply, Route};
@@ -85,11 +86,12 @@ impl<S: Store> Dht<S> {
             return Err(Progress::Complete);
         }
         let full = self.pending.len() >= self.limits.pending;
-        if full || self.pending.of_neighbour(&via.neighbour()) >= self.limits.pending_per_neighbour {
+        let share = self.pending.of_neighbour(&via.neighbour()) >= self.limits.pending_per_neighbour;
+        if full || share && defence::on(Defence::QueryShare) {
             self.counters.over_pending += 1;
             return Err(Progress::Partial);
         }
-        let replication = route.replication.clamp(1, REPLICATION_MAX);
+        let replication = clamped(route.replication);
         let mut bloom = Bloom::of(route.query, route.bloom);
         let step = Step { hop: route.hop, replication };
         let to = self.next_contacts(request, step, &mut bloom);

@@ -24,6 +24,7 @@ use super::liveness::{Liveness, cost};
 use super::scheduler::Scheduler;
 use super::{ConnId, Event, Pin, Transmit};
 use crate::crypto::PeerId;
+use crate::defence::{self, Defence};
 use crate::time::{Instant, Now};
 
 /// What the handshake's surroundings say about a new link.
@@ -88,7 +89,7 @@ impl Links {
     /// Message 1 on an accepted connection: cheapest checks first, then the answer.
     fn handle_first(&mut self, now: Now, conn: ConnId, source: IpAddr, frame: &[u8]) -> Result<(), Error> {
         check_first(&self.terms, frame)?;
-        if !self.gate.admit(now.instant, Source::from(source)) {
+        if !self.gate.admit(now.instant, Source::from(source)) && defence::on(Defence::HandshakeRate) {
             return Err(Error::RateLimited);
         }
         let (responder, frame) = Responder::respond(&self.terms, frame, &mut self.rng)?;
@@ -269,7 +270,7 @@ impl Links {
             oldest = oldest.into_iter().chain(unproven).min();
         }
         let max = if self.accepted() >= self.max_inbound { HALF_OPEN_WHEN_FULL } else { HALF_OPEN_MAX };
-        if same >= HALF_OPEN_PER_SOURCE_MAX {
+        if same >= HALF_OPEN_PER_SOURCE_MAX && defence::on(Defence::HalfOpenShare) {
             return false;
         }
         if all >= max {

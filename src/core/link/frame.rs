@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::error::Error;
 use super::limits::{BUCKET_LEN, BUCKETS_SMALL, FRAME_LEN_MAX, RATCHET_FRAMES, RATCHET_TIME};
 use crate::crypto::{Aead, AeadKey, Context, TAG_LEN, derive};
+use crate::defence::{self, Defence};
 use crate::time::{Instant, Now};
 use crate::wire;
 use crate::wire::link::FLAG_RATCHET;
@@ -61,7 +62,9 @@ impl Direction {
     /// The nonce of this frame; the counter moves on once it is sealed or opened.
     fn nonce(&self) -> [u8; 12] {
         let mut nonce = [0; 12];
-        nonce[4..].copy_from_slice(&self.counter.to_le_bytes());
+        if defence::on(Defence::FrameCounter) {
+            nonce[4..].copy_from_slice(&self.counter.to_le_bytes());
+        }
         nonce
     }
 

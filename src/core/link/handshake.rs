@@ -24,6 +24,7 @@ use crate::crypto::{
     Aead, AeadKey, AgreementSecret, Context, Group, PeerId, PublicKey, Purpose, Scheme, SharedSecret, SigningKey,
     agree_respond, derive, derive_into, keyed_mac, same_secret,
 };
+use crate::defence::{self, Defence};
 use crate::rng::Rng;
 use crate::time::Now;
 use crate::wire::link::{First, MAC_LEN, Proof, Second, VERSION, decode_third, encode_third};
@@ -120,7 +121,8 @@ struct Keyed {
 impl Keyed {
     /// The key schedule up to the proofs; `head` is message 2 without its proof.
     fn new(terms: &Terms, choice: Choice, shared: &SharedSecret, first: &[u8], head: &[u8]) -> Self {
-        let transcript = derive(Context::LinkTranscript, &[first, head]);
+        let offer = if defence::on(Defence::OfferInTranscript) { first } else { &[] };
+        let transcript = derive(Context::LinkTranscript, &[offer, head]);
         let network_key: &[u8] = terms.network_key.as_ref().map_or(&[], |key| key.as_slice());
         let codes = [choice.version, choice.group.code(), choice.aead.code()];
         let fields = [&codes, shared.as_bytes(), &transcript, network_key];
@@ -202,7 +204,9 @@ impl Initiator {
         if peer == terms.me {
             return Err(Error::SelfLink);
         }
-        self.pin.check(peer)?;
+        if defence::on(Defence::Pin) {
+            self.pin.check(peer)?;
+        }
         let transcript = derive(Context::LinkTranscript, &[&keyed.transcript, second]);
         Ok(Verified { peer, keyed, transcript })
     }

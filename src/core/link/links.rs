@@ -16,6 +16,7 @@ use super::liveness::{Liveness, cost};
 use super::scheduler::Scheduler;
 use super::{Config, ConnId, Counters, Event, LinkStatus, Pin, Transmit};
 use crate::crypto::{Aead, Group, PeerId};
+use crate::defence::{self, Defence};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timers};
 use crate::wire::kind;
@@ -223,7 +224,8 @@ impl Links {
 
     /// Whether `peer` must not be accepted with `group`.
     pub(super) fn is_below_floor(&self, peer: &PeerId, group: Group) -> bool {
-        group < Group::X25519MlKem768 && (self.floor_given.contains(peer) || self.floor_learned.contains(peer))
+        let known = self.floor_given.contains(peer) || self.floor_learned.contains(peer);
+        known && group < Group::X25519MlKem768 && defence::on(Defence::GroupFloor)
     }
 
     /// Learns the floor of a peer from a link. At the bound, the one learned first is forgotten.

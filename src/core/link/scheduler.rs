@@ -16,6 +16,7 @@ use super::limits::{
     BATCH_LEN_MAX, CELL_QUEUE_LOW, CELL_QUEUE_MAX, CONTROL_QUEUE_MAX, DELAY_TARGET, HEAD_LEN_MAX, MESSAGE_CHARGE,
     QUANTUM,
 };
+use crate::defence::{self, Defence};
 use crate::time::Instant;
 use crate::wire::link::put_message;
 use crate::wire::{kind, varint_len};
@@ -117,7 +118,7 @@ impl Scheduler {
     pub(super) fn push_control(&mut self, message: Message) -> Result<(), ControlFull> {
         self.control_bytes += message.charge();
         self.control.push_back(message);
-        if self.control_bytes > CONTROL_QUEUE_MAX { Err(ControlFull) } else { Ok(()) }
+        if self.control_bytes > CONTROL_QUEUE_MAX && defence::on(Defence::ControlQueue) { Err(ControlFull) } else { Ok(()) }
     }
 
     /// Queues a cell; at the bound, the longest flow loses its oldest.
@@ -129,7 +130,7 @@ impl Scheduler {
         self.cell_bytes += message.charge();
         self.lens[slot] += message.charge();
         self.flows[slot].cells.push_back((now, message));
-        while self.cell_bytes > CELL_QUEUE_MAX {
+        while self.cell_bytes > CELL_QUEUE_MAX && defence::on(Defence::CellQueue) {
             self.drop_from_longest();
         }
     }
@@ -226,7 +227,8 @@ impl Scheduler {
     /// Drops the oldest cell of the longest flow (of several, the one in the lowest slot).
     fn drop_from_longest(&mut self) {
         let longest = self.lens.iter().copied().max().unwrap_or(0);
-        let slot = self.lens.iter().position(|len| *len == longest).expect("a flow, as cells are queued");
+        let loses = |len: &usize| *len == longest || *len > 0 && !defence::on(Defence::LongestFlowLoses);
+        let slot = self.lens.iter().position(loses).expect("a flow, as cells are queued");
         let (_, message) = self.flows[slot].cells.pop_front().expect("the longest flow is not empty");
         self.lens[slot] -= message.charge();
         self.cell_bytes -= message.charge();

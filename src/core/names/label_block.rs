@@ -7,6 +7,7 @@
 
 use super::ZoneLabel;
 use crate::crypto::{Context, DhtKey, PublicKey, Purpose, ServiceId, SigningKey, derive, derive_into};
+use crate::defence::{self, Defence};
 use crate::time::UnixTime;
 use crate::wire::Error;
 use crate::wire::block::{Block, Invalid, Kind, open, seal};
@@ -44,18 +45,24 @@ pub enum Rejected {
 #[must_use]
 pub fn block_key(zone: &ServiceId, label: &ZoneLabel) -> DhtKey {
     let mut key = DhtKey([0; 64]);
-    derive_into(Context::NameKey, &[&zone.0, label.as_str().as_bytes()], &mut key.0);
+    derive_into(Context::NameKey, &[keyed_by(zone), label.as_str().as_bytes()], &mut key.0);
     key
+}
+
+/// The zone's part in place and key of its labels: who does not know the zone can neither find nor read them.
+fn keyed_by(zone: &ServiceId) -> &[u8] {
+    if defence::on(Defence::KeyedLocations) { &zone.0 } else { &[] }
 }
 
 /// What a label's block is sealed with.
 fn encryption_key(zone: &ServiceId, label: &ZoneLabel) -> [u8; 32] {
-    derive(Context::NameEncryption, &[&zone.0, label.as_str().as_bytes()])
+    derive(Context::NameEncryption, &[keyed_by(zone), label.as_str().as_bytes()])
 }
 
 /// The pseudonym that signs a label's block outside.
 pub(super) fn signer(identity: &SigningKey, label: &ZoneLabel) -> SigningKey {
-    SigningKey::from_seed(&identity.derive_secret(Context::NameSigner, &[label.as_str().as_bytes()]))
+    let label = if defence::on(Defence::Pseudonyms) { label.as_str() } else { "" };
+    SigningKey::from_seed(&identity.derive_secret(Context::NameSigner, &[label.as_bytes()]))
 }
 
 /// What the identity signs.

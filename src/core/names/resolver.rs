@@ -20,6 +20,7 @@ use super::{
     ResolverCounters, TimedRecord, TraceStep, ZoneLabel, Zones, block_key, open_block,
 };
 use crate::crypto::ServiceId;
+use crate::defence::{self, Defence};
 use crate::time::{Instant, Now, Timers, micros};
 use crate::wire::block::Block;
 
@@ -155,7 +156,7 @@ impl Resolver {
             return;
         };
         let known = self.sequences.get(&look_up.place).copied();
-        if known.is_some_and(|known| said.sequence < known) {
+        if known.is_some_and(|known| said.sequence < known) && defence::on(Defence::RememberedSequence) {
             look_up.rejected += 1;
             self.counters.rolled_back += 1;
             return;

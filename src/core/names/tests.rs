@@ -1,5 +1,8 @@
 //! The resolver against a little world of zones, and against liars.
 
+#[path = "../attacks/name.rs"]
+mod attacks;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::defence::{self, Defence};
 use crate::time::{Instant, micros};
 
 /// A bucket's size and refill.
@@ -39,7 +40,7 @@ impl Bucket {
                 self.credit_us = left;
                 true
             }
-            None => false,
+            None => !defence::on(Defence::RequestBudget),
         }
     }
 }

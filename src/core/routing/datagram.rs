@@ -7,6 +7,7 @@ use super::leases::Leases;
 use super::limits::{ANSWERS_MAX, HOPS_SLACK, TOKEN_LIFE};
 use super::{Error, Event, Limits, RequestId, ReturnToken, Routing, SendError, To};
 use crate::crypto::PeerId;
+use crate::defence::{self, Defence};
 use crate::time::{Instant, Now};
 use crate::wire::kind;
 use crate::wire::routing::{PAYLOAD_MAX, Routed, RoutedAnswer};
@@ -138,7 +139,7 @@ impl Routing {
     /// An answer: only to a datagram that we sent or passed to this neighbour, and not too many.
     pub(super) fn handle_routed_answer(&mut self, now: Instant, from: PeerId, body: &[u8]) -> Result<(), Error> {
         let RoutedAnswer { token, payload } = RoutedAnswer::decode(body).map_err(Error::Malformed)?;
-        let pending = self.datagrams.pending.find(now, &token).filter(|pending| pending.to == from);
+        let pending = self.datagrams.pending.find(now, &token).filter(|pending| pending.to == from || !defence::on(Defence::AnswerAsked));
         let Some(pending) = pending else {
             self.counters.answers_unsolicited += 1;
             return Ok(());

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::chain::Verifier;
 use super::limits::{GOOD_NEWS_MIN, ROUTES_MAX};
 use crate::crypto::{Context, PeerId, derive};
+use crate::defence::{self, Defence};
 use crate::time::Instant;
 use crate::wire::routing::{Element, METRIC_END, OriginProof, Sequence};
 
@@ -198,6 +199,7 @@ impl Entry {
     /// Whether a neighbour of that order may be a successor with that sequence and metric.
     pub(super) fn improves(&self, sequence: Sequence, advertised: u16, order: u64) -> bool {
         sequence > self.bound.sequence
+            || !defence::on(Defence::Feasibility)
             || sequence == self.bound.sequence && (advertised, order) < (self.bound.metric, self.order)
     }
 

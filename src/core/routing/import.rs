@@ -11,6 +11,7 @@ use super::neighbour::absorb;
 use super::table::Admission;
 use super::{Error, Routing, Timer};
 use crate::crypto::{Context, PeerId, PublicKey, Purpose, derive};
+use crate::defence::{self, Defence};
 use crate::time::Instant;
 use crate::wire::kind;
 use crate::wire::routing::{Advert, Item, METRIC_END, OriginProof, Sequence, Subject, decode_retractions};
@@ -34,7 +35,7 @@ impl Routing {
     pub(super) fn handle_advert(&mut self, now: Instant, from: PeerId, body: &[u8]) -> Result<(), Error> {
         let (advert, signed) = Advert::decode(body).map_err(Error::Malformed)?;
         let neighbour = self.neighbours.get_mut(&from).ok_or(Error::NotNeighbour)?;
-        if neighbour.heard.is_some_and(|heard| advert.number <= heard) {
+        if neighbour.heard.is_some_and(|heard| advert.number <= heard) && defence::on(Defence::AdvertNumber) {
             return Err(Error::Repeated);
         }
         if advert.marks.start {
@@ -128,7 +129,7 @@ impl Routing {
             Subject::Known { .. } => self.table.entries.get(&dest).map_or(0, |entry| entry.proof.epoch),
         };
         // Who heard metric 0 from a destination could repeat it; only the destination itself may say so.
-        if (item.metric == 0) != (dest == *from) {
+        if (item.metric == 0) != (dest == *from) && defence::on(Defence::MetricZero) {
             self.counters.items_unproven += 1;
             return;
         }
@@ -222,7 +223,7 @@ impl Routing {
             return;
         }
         let mut verifier = verifier;
-        if !verifier.check(claim.sequence.seq, claim.metric, &claim.element) {
+        if !verifier.check(claim.sequence.seq, claim.metric, &claim.element) && defence::on(Defence::RouteChain) {
             self.counters.items_unproven += 1;
             return;
         }

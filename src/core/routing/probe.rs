@@ -12,6 +12,7 @@ use super::leases::Leases;
 use super::limits::{ASKERS_MAX, FOUND_LIFE, LOOKUPS_MAX, PROBE_FANOUT, PROBE_LIFE, PROBE_RINGS, PROBE_WAIT};
 use super::{Error, Event, Limits, LookupId, Routing, Timer, To};
 use crate::crypto::PeerId;
+use crate::defence::{self, Defence};
 use crate::time::{Instant, Now};
 use crate::wire::kind;
 use crate::wire::routing::{METRIC_END, Probe, ProbeFound, Sequence};
@@ -97,6 +98,11 @@ impl Probes {
         }
         self.found.insert(dest, new);
     }
+}
+
+/// Whether a probe went to that neighbour.
+fn was_asked(pending: &Pending, peer: &PeerId) -> bool {
+    pending.asked.contains(peer) || !defence::on(Defence::ProbeAsked)
 }
 
 impl Routing {
@@ -204,7 +210,7 @@ impl Routing {
         let found = ProbeFound::decode(body).map_err(Error::Malformed)?;
         let neighbour = self.neighbours.get_mut(&from).ok_or(Error::NotNeighbour)?;
         let pending = self.probes.pending.find(now, &found.nonce);
-        let Some(pending) = pending.filter(|pending| !pending.answered && pending.asked.contains(&from)) else {
+        let Some(pending) = pending.filter(|pending| !pending.answered && was_asked(pending, &from)) else {
             self.counters.found_unsolicited += 1;
             return Ok(());
         };

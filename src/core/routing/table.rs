@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::entry::Entry;
 use crate::crypto::PeerId;
+use crate::defence::{self, Defence};
 use crate::wire::routing::{Short, short};
 
 /// The table.
@@ -69,8 +70,10 @@ impl Table {
             *held.entry(best.via).or_default() += 1;
         }
         let entitled = held.get(via).is_none_or(|count| *count < share) || is_link(&rank.2);
+        let shared = defence::on(Defence::RouteShare);
+        let entitled = entitled || !shared;
         let may_lose =
-            |owner: &PeerId| held.get(owner).is_some_and(|count| *count > share) || !entitled && owner == via;
+            |owner: &PeerId| !shared || held.get(owner).is_some_and(|count| *count > share) || !entitled && owner == via;
         let ranks = self.entries.iter().filter(|(dest, _)| !is_link(dest)).filter_map(|(dest, entry)| {
             let best = entry.best().filter(|best| may_lose(&best.via))?;
             Some((best.metric(), entry.order, *dest))

@@ -21,6 +21,7 @@ use crate::crypto::{
     Aead, AeadKey, AgreementError, AgreementSecret, Context, Group, SharedSecret, TAG_LEN, agree_respond, derive,
     derive_into, hash, keyed_mac, same_secret,
 };
+use crate::defence::{self, Defence};
 use crate::rng::Rng;
 use crate::wire;
 use crate::wire::session_handshake::{
@@ -84,8 +85,9 @@ impl FirstSecret {
     /// Derives what seals a first message.
     fn new(trial: &SharedSecret, hybrid: &SharedSecret, descriptor: &DescriptorName, answers: [&[u8]; 2]) -> Self {
         let [trial_answer, agreement] = answers;
-        let owner = descriptor.owner.to_bytes();
-        let fields = [trial.as_bytes(), hybrid.as_bytes(), &owner, &descriptor.digest, trial_answer, agreement];
+        let bound = defence::on(Defence::DescriptorInKeys);
+        let (owner, digest) = if bound { (descriptor.owner.to_bytes(), descriptor.digest) } else { ([0; 33], [0; 32]) };
+        let fields = [trial.as_bytes(), hybrid.as_bytes(), &owner, &digest, trial_answer, agreement];
         let key = secret(Context::SessionFirst, &fields);
         let reveal = secret(Context::SessionReveal, &[key.as_slice()]);
         Self { key, reveal }

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::descriptor::{CLOCK_TOLERANCE, Keys, LIFETIME};
 use super::handshake::{DescriptorName, short};
 use crate::crypto::{AgreementSecret, Group, SigningKey};
+use crate::defence::{self, Defence};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, UnixTime, earliest};
 use crate::wire::session_handshake::{Descriptor, Owner};
@@ -86,7 +87,7 @@ impl ResponderKey {
     /// which needs that every message ever sealed to this key is remembered.
     pub fn first_seen(&mut self, hash: [u8; 32]) -> Option<bool> {
         let hash = short(hash);
-        if self.replays.seen.contains(&hash) {
+        if self.replays.seen.contains(&hash) && defence::on(Defence::FirstMessageOnce) {
             return None;
         }
         if self.replays.seen.len() >= REPLAYS_MAX {

@@ -3,6 +3,7 @@
 //! with, so it proves nothing in any other session, not even to the same responder.
 
 use crate::crypto::{PublicKey, Purpose, ServiceId, SigningKey};
+use crate::defence::{self, Defence};
 use crate::wire::session_handshake::{Owner, Signed};
 
 /// A proof that does not hold.
@@ -10,10 +11,15 @@ use crate::wire::session_handshake::{Owner, Signed};
 #[error("the identity proof does not hold")]
 pub(super) struct BadProof;
 
+/// What a proof signs.
+fn signed<'a>(exporter: &'a [u8], responder: &'a [u8]) -> [&'a [u8]; 2] {
+    if defence::on(Defence::ProofOfSession) { [exporter, responder] } else { [&[], &[]] }
+}
+
 /// The proof of `identity` for the session with that exporter and responder.
 pub(super) fn prove(identity: &SigningKey, exporter: &[u8; 32], responder: Owner) -> Vec<u8> {
     let public = identity.public();
-    let signature = identity.sign(Purpose::SessionIdentity, &[exporter, &responder.to_bytes()]);
+    let signature = identity.sign(Purpose::SessionIdentity, &signed(exporter, &responder.to_bytes()));
     Signed { scheme: public.scheme(), key: public.to_bytes(), signature }.encode()
 }
 
@@ -24,7 +30,8 @@ pub(super) fn prove(identity: &SigningKey, exporter: &[u8; 32], responder: Owner
 pub(super) fn verify(proof: &[u8], exporter: &[u8; 32], responder: Owner) -> Result<ServiceId, BadProof> {
     let signed = Signed::decode(proof).map_err(|_| BadProof)?;
     let key = PublicKey::from_bytes(signed.scheme, &signed.key).map_err(|_| BadProof)?;
-    let fields: [&[u8]; 2] = [exporter, &responder.to_bytes()];
+    let responder = responder.to_bytes();
+    let fields = self::signed(exporter, &responder);
     key.verify(Purpose::SessionIdentity, &fields, &signed.signature).map_err(|_| BadProof)?;
     Ok(key.service_id())
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Entry, Kept, Refused, Store, StoreLimits, StoreOp, Usage};
 use crate::crypto::{DhtKey, PeerId};
+use crate::defence::{self, Defence};
 use crate::dht::contacts::{Distance, distance};
 use crate::dht::limits::{BLOCK_OVERHEAD, SIGNERS_PER_KEY, STORE_SHARE};
 use crate::time::UnixTime;
@@ -150,9 +151,11 @@ impl MemoryStore {
         if others.len() < SIGNERS_PER_KEY {
             return Ok(None);
         }
-        let weakest = others.iter().map(|((_, slot), entry)| (entry.block.work_bits(), entry.until.0, *slot)).min();
+        let keeps = defence::on(Defence::WorkKeepsPlace);
+        let bits = |entry: &Entry| if keeps { entry.block.work_bits() } else { 0 };
+        let weakest = others.iter().map(|((_, slot), entry)| (bits(entry), entry.until.0, *slot)).min();
         match weakest {
-            Some((bits, _, slot)) if bits < work => Ok(Some(slot)),
+            Some((bits, _, slot)) if !keeps || bits < work && defence::on(Defence::WorkTakesPlace) => Ok(Some(slot)),
             _ => Err(Refused::Crowded),
         }
     }
@@ -167,7 +170,7 @@ impl MemoryStore {
     fn make_room(&mut self, introducer: Option<PeerId>, key: &DhtKey, slot: &Slot) -> bool {
         loop {
             let used = self.used.get(&introducer).copied().unwrap_or_default();
-            let victim = if introducer.is_some() && self.above(used, STORE_SHARE) {
+            let victim = if introducer.is_some() && self.above(used, STORE_SHARE) && defence::on(Defence::StoreShare) {
                 let top = (introducer, ([0xff; 64], Reverse(0), Slot([0xff; 32])));
                 self.shares.range(..=top).next_back().map(|(_, rank)| *rank)
             } else if self.above(self.others, 1) {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::crypto::{Context, SigningKey, derive};
 
+#[path = "../../attacks/dht.rs"]
+mod attacks;
 mod handover;
 mod hostile;
 mod network;

@@ -1,5 +1,7 @@
 //! Whole link machines, joined by queues in place of transports.
 
+#[path = "../../attacks/link.rs"]
+mod attacks;
 mod setup;
 mod traffic;
 

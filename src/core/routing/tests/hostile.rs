@@ -13,15 +13,15 @@ use crate::wire::kind;
 use crate::wire::routing::{Advert, Element, Item, Marks, OriginProof, ProbeFound, RoutedAnswer, Subject};
 
 /// A destination that an attacker made up, with a proper key.
-struct Invented {
-    id: PeerId,
-    proof: OriginProof,
+pub(super) struct Invented {
+    pub(super) id: PeerId,
+    pub(super) proof: OriginProof,
     /// For sequence 0 and metric 1: only the destination itself may say 0.
-    element: Element,
+    pub(super) element: Element,
 }
 
 /// Makes a destination up.
-fn invent(at: usize) -> Invented {
+pub(super) fn invent(at: usize) -> Invented {
     let keys = SigningKey::generate(Scheme::Ed25519, &mut seeded(at, "invented"));
     let id = keys.public().peer_id();
     let (elements, anchor) = unroll(&Chain::new(&id, 1), [1; 16]);
@@ -33,7 +33,7 @@ fn invent(at: usize) -> Invented {
 }
 
 /// An advert of one's own making, properly signed by the advertiser.
-fn advert(keys: &Arc<SigningKey>, number: u64, items: &[Item]) -> Bytes {
+pub(super) fn advert(keys: &Arc<SigningKey>, number: u64, items: &[Item]) -> Bytes {
     let mut body = Advert::encode_unsigned(Marks::default(), number, items);
     let signature = keys.sign(Purpose::RouteAdvert, &[&keys.public().peer_id().0, &body]);
     body.put_slice(&signature);
@@ -41,13 +41,13 @@ fn advert(keys: &Arc<SigningKey>, number: u64, items: &[Item]) -> Bytes {
 }
 
 /// An item that claims `metric` with `chain`.
-fn item(advertiser: &PeerId, number: u64, proof: &OriginProof, metric: u16, chain: Element) -> Item {
+pub(super) fn item(advertiser: &PeerId, number: u64, proof: &OriginProof, metric: u16, chain: Element) -> Item {
     let tag = next_hop_tag(advertiser, number, advertiser);
     Item { subject: Subject::Proven(Box::new(proof.clone())), seq: 0, metric, tag, chain }
 }
 
 /// A number above all honest batches.
-const LATE: u64 = u64::MAX / 2;
+pub(super) const LATE: u64 = u64::MAX / 2;
 
 #[test]
 fn a_liar_that_claims_metric_zero_is_refused_by_the_chain() {

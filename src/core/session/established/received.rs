@@ -7,6 +7,7 @@ use super::limits::{
     ACK_DELAY_BULK, ACK_DELAY_MAX, ACK_EVERY, ACK_EVERY_BULK, ACK_RANGES_MAX, BULK_AFTER, REPLAY_WINDOW, REPLAY_WORDS,
 };
 use super::ranges::Ranges;
+use crate::defence::{self, Defence};
 use crate::time::{Instant, micros};
 use crate::wire::session_packet::Ack;
 
@@ -74,7 +75,7 @@ impl Received {
 
     /// Notes an authentic packet; false when it is a repeat or too old, and must not be looked into.
     pub fn insert(&mut self, now: Instant, number: u64, marked: bool) -> bool {
-        if number == u64::MAX || !self.window.insert(number) {
+        if number == u64::MAX || !self.window.insert(number) && defence::on(Defence::PacketOnce) {
             return false;
         }
         let expected = self.ranges.end();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use super::limits::{GAPS_MAX, SMALL_BUFFER, SMALL_PIECE};
+use crate::defence::{self, Defence};
 
 /// How a peer broke the rules of a stream or message channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +61,7 @@ impl StreamRecv {
     /// See [`Violation`].
     pub fn insert(&mut self, offset: u64, bytes: Bytes, fin: bool, limit: u64) -> Result<u64, Violation> {
         let end = offset + bytes.len() as u64;
-        if end > limit {
+        if end > limit && defence::on(Defence::ChannelCredit) {
             return Err(Violation::Credit);
         }
         if self.end.is_some_and(|known| end > known || (fin && end != known)) || (fin && end < self.highest) {

@@ -15,6 +15,7 @@ use super::limits::{
 };
 use super::{End, Incoming, ResponderEnd, Session, SessionId, Sessions, StoredAnswer, Timer};
 use crate::crypto::Aead;
+use crate::defence::{self, Defence};
 use crate::session::established::{Established, Secrets};
 use crate::session::handshake::{Answered, Resumption, Unlocked, first_hash, reveal_again, trial, unlock};
 use crate::session::listeners::Caller;
@@ -142,6 +143,7 @@ impl Sessions {
     /// Makes room for one more session; whether there is.
     fn make_room(&mut self, now: Now) -> bool {
         if self.half_open.len() >= HALF_OPEN_MAX
+            && defence::on(Defence::HalfOpenSessions)
             && let Some(oldest) = self.half_open.first().copied()
         {
             self.counters.half_open_dropped += 1;

@@ -4,6 +4,8 @@ mod attacks;
 mod bounds;
 mod life;
 mod losses;
+#[path = "../../../attacks/session.rs"]
+mod attacks_of_section_9;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
