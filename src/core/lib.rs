@@ -16,6 +16,8 @@ pub mod session;
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tidy;
 pub mod time;
 pub mod wire;

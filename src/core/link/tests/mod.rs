@@ -2,6 +2,7 @@
 
 #[path = "../../attacks/link.rs"]
 mod attacks;
+mod fuzz;
 mod setup;
 mod traffic;
 

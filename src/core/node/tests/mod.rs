@@ -1,5 +1,6 @@
 //! Whole nodes against each other.
 
+mod fuzz;
 mod net;
 
 use std::time::Duration;

@@ -42,6 +42,8 @@ pub struct Net {
     pipe: VecDeque<(Instant, ConnId, Frame)>,
     next_conn: u64,
     pub rng: Rng,
+    /// Every batch that was delivered, while somebody listens.
+    pub heard: Option<Vec<Bytes>>,
 }
 
 impl Net {
@@ -59,6 +61,7 @@ impl Net {
             pipe: VecDeque::new(),
             next_conn: 0,
             rng,
+            heard: None,
         }
     }
 
@@ -127,6 +130,19 @@ impl Net {
         }
     }
 
+    /// Sends a batch of one's own making over the link between two nodes, sealed as it should be; false without one.
+    pub fn inject(&mut self, from: usize, to: usize, batch: BytesMut) -> bool {
+        let ends = &self.ends;
+        let leads = |end: &End| end.node == from && ends.get(&end.other).is_some_and(|other| other.node == to);
+        let linked = ends.iter().filter(|(_, end)| leads(end) && end.crypto.is_some()).map(|(conn, _)| *conn).last();
+        let Some(conn) = linked else { return false };
+        let now = self.now;
+        let sealer = self.ends.get_mut(&conn).and_then(|end| end.crypto.as_mut()).map(|(sealer, _)| sealer);
+        let Some(frame) = sealer.map(|sealer| sealer.seal(now, batch)) else { return false };
+        self.push(conn, Frame::Sealed(frame));
+        true
+    }
+
     /// One frame, or one deadline.
     fn step(&mut self) {
         let frame = self.pipe.front().map(|(at, ..)| *at);
@@ -161,7 +177,9 @@ impl Net {
             }
             Frame::Sealed(frame) => {
                 let (_, opener) = end.crypto.as_mut().expect("sealed frames come after the handshake");
-                Input::Plaintext { conn, plaintext: opener.open(frame).expect("frames of an honest peer open") }
+                let plaintext = opener.open(frame).expect("frames of an authenticated peer open");
+                self.heard.iter_mut().for_each(|heard| heard.push(plaintext.clone()));
+                Input::Plaintext { conn, plaintext }
             }
         };
         self.nodes[node].handle_input(self.now, input);

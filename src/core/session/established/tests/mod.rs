@@ -4,6 +4,7 @@
 mod attacks;
 mod carriers;
 mod channels;
+mod fuzz;
 mod goodput;
 mod hostile;
 mod messages;
