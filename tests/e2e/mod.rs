@@ -2,4 +2,16 @@
 
 mod lab;
 
+mod agreement;
+mod channels;
+mod churn;
+mod dht;
+mod discovery;
+mod errors;
+mod idle;
+mod kills;
+mod names;
 mod page;
+mod secrets;
+mod tutorial;
+mod volume;

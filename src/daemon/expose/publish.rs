@@ -11,8 +11,9 @@ use super::file::Service;
 use crate::admin::{AdminCall, AdminError, Reply};
 use crate::handle::NodeHandle;
 
-/// Life of an announced record, seconds; its owner refreshes it at half of that.
-const TTL_S: u32 = 3600;
+/// How long others may hold an announced record, seconds. Tarnet: as long as our DNS answers live, so that a
+/// service that is withdrawn or moves is gone from every cache within a minute.
+const TTL_S: u32 = 60;
 /// The label of a zone's apex.
 const APEX: &str = "@";
 

@@ -28,7 +28,6 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 pub struct Machine {
     place: Place,
     daemon: RefCell<Option<Child>>,
-    flags: RefCell<Vec<String>>,
 }
 
 /// Which namespace and folder a machine has: what threads need to enter it.
@@ -72,7 +71,7 @@ impl Machine {
         let text = format!("nameserver {RESPONDER}\noptions timeout:2 attempts:2\n");
         fs::write(folder.join("resolv.conf"), text).expect("a file of the laboratory");
         let place = Place { name: name.to_owned(), folder };
-        Self { place, daemon: RefCell::default(), flags: RefCell::default() }
+        Self { place, daemon: RefCell::default() }
     }
 
     /// Its name.
@@ -93,11 +92,6 @@ impl Machine {
     /// Writes a service file.
     pub fn service(&self, name: &str, text: &str) {
         fs::write(self.path("services.d").join(format!("{name}.toml")), text).expect("a file of the laboratory");
-    }
-
-    /// Flags of the daemon from its next start on.
-    pub fn flags(&self, flags: &[&str]) {
-        *self.flags.borrow_mut() = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
     /// Runs `work` in a thread that is on this machine: its sockets and programs are this machine's.
@@ -133,6 +127,16 @@ impl Machine {
     /// Runs a program on this machine to its end.
     pub fn run(&self, words: &[&str]) -> Said {
         self.spawn(words).wait_with_output().expect("its output can be read").into()
+    }
+
+    /// Runs a prepared program to its end. Its output goes to files: what it leaves running holds no pipe.
+    pub fn run_command(&self, mut command: Command) -> Said {
+        let [out, err] = ["command.out", "command.err"].map(|file| self.path(file));
+        let open = |path: &Path| File::create(path).expect("a file of the laboratory");
+        command.stdout(open(&out)).stderr(open(&err));
+        let status = self.start_command(command).wait().expect("our child");
+        let text = |path: &Path| fs::read_to_string(path).expect("a file of the laboratory");
+        Said { code: code(status), out: text(&out), err: text(&err) }
     }
 
     /// Runs `tarnet` on this machine.
@@ -181,7 +185,6 @@ impl Machine {
         for (flag, file) in paths.iter().zip(["tarnetd.toml", "state", "services.d", "tarnet.sock"]) {
             command.arg(format!("--{flag}")).arg(self.path(file));
         }
-        command.args(self.flags.borrow().iter());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         *self.daemon.borrow_mut() = Some(self.start_command(command));
         until(START_S, &format!("the daemon of {} answers", self.name()), || {
@@ -214,12 +217,14 @@ impl Machine {
         assert!(status.success(), "the daemon of {} stopped with {status}", self.name());
     }
 
-    /// The addresses that the resolver gives for a name, as any program sees them.
+    /// The addresses that the resolver gives for a name, IPv4 first.
     pub fn lookup(&self, name: &str) -> Vec<std::net::IpAddr> {
         let said = self.run(&["busybox", "nslookup", name, RESPONDER]);
         let answers = said.out.split("Name:").skip(1);
         let lines = answers.flat_map(str::lines).filter_map(|line| line.strip_prefix("Address"));
-        lines.filter_map(|line| line.rsplit(' ').next()?.trim().parse().ok()).collect()
+        let mut found: Vec<_> = lines.filter_map(|line| line.rsplit(' ').next()?.trim().parse().ok()).collect();
+        found.sort();
+        found
     }
 
     /// A field of `/proc/PID/status` of the daemon, in bytes: `VmRSS`, `VmHWM`.

@@ -4,6 +4,7 @@
 mod cable;
 mod enter;
 mod machine;
+pub mod pipe;
 pub mod serve;
 pub mod socks;
 mod trio;
@@ -49,6 +50,11 @@ impl Lab {
             lab.show_logs();
             resume_unwind(panic);
         }
+    }
+
+    /// A folder that all machines see.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A new machine: a namespace with its loopback up, resolver and folder.

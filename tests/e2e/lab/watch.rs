@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Machine, sh};
+use super::{Machine, sh, until};
 
 /// A running capture of everything that a machine sees on all its interfaces.
 pub struct Capture {
@@ -21,7 +20,7 @@ impl Capture {
     pub fn start(machine: &Machine) -> Self {
         let file = machine.path("capture.pcap");
         let mut command = Command::new("tcpdump");
-        command.args(["-i", "any", "-U", "-s", "0", "-B", "16384", "-Z", "root", "-w"]).arg(&file);
+        command.args(["-i", "any", "-U", "--immediate-mode", "-s", "0", "-B", "16384", "-Z", "root", "-w"]).arg(&file);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = machine.start_command(command);
         let errors = BufReader::new(child.stderr.take().expect("it is piped"));
@@ -31,8 +30,11 @@ impl Capture {
         Self { child, file }
     }
 
-    /// Ends it; gives all bytes captured.
-    pub fn end(mut self) -> Vec<u8> {
+    /// Ends it when it has seen `last`, which is sent in the clear; gives all bytes captured.
+    pub fn end(mut self, last: &[u8]) -> Vec<u8> {
+        until(20, "the capture sees what is sent in the clear", || {
+            std::fs::read(&self.file).is_ok_and(|bytes| holds(&bytes, last))
+        });
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
         kill(pid, Signal::SIGTERM).expect("our child");
         self.child.wait().expect("our child");
@@ -104,9 +106,4 @@ pub fn leaked(internet: &Machine) -> u64 {
     let json: serde_json::Value = serde_json::from_str(&said.out).expect("nft prints JSON");
     let items = json["nftables"].as_array().expect("a list");
     items.iter().find_map(|item| item["counter"]["packets"].as_u64()).expect("the counter")
-}
-
-/// A pipe end as a reader.
-pub fn reader(end: impl Into<OwnedFd>) -> File {
-    File::from(end.into())
 }
