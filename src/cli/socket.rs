@@ -1,4 +1,5 @@
-//! Which daemon: `--socket`, `TARNET_SOCKET`, the user's own socket if alive, then the packaged one.
+//! Which daemon: `--socket`, `TARNET_SOCKET`, the user's own socket if alive, then the packaged one. Where there is
+//! none of them, the user's own: a daemon that is just starting will appear there, and `tarnet wait` waits for it.
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,5 +21,7 @@ pub fn find(flag: Option<PathBuf>) -> PathBuf {
     }
     let own = own_sockets();
     let alive = |path: &Path| UnixStream::connect(path).is_ok();
-    own.iter().find(|path| alive(path)).cloned().unwrap_or_else(|| PathBuf::from(PACKAGED))
+    let packaged = PathBuf::from(PACKAGED);
+    let absent = if packaged.exists() { None } else { own.first().cloned() };
+    own.iter().find(|path| alive(path)).cloned().or(absent).unwrap_or(packaged)
 }
