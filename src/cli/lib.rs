@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::Args;
+use crate::args::{Args, Command};
 use crate::output::CliError;
 
 /// Runs the program: parses the arguments, talks to the daemon, prints. Exit codes: 0 done, 1 refused or
@@ -25,6 +25,9 @@ use crate::output::CliError;
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
+    if !matches!(args.command, Command::Connect { .. } | Command::Listen { .. }) {
+        default_sigpipe();
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return CliError::Failed(format!("cannot start: {error}")).report(),
@@ -33,6 +36,15 @@ pub fn main() -> ExitCode {
         Ok(()) => exit(&runtime, ExitCode::SUCCESS),
         Err(error) => exit(&runtime, error.report()),
     }
+}
+
+/// Ends quietly, as other programs do, when the reader of a pipe is gone (`tarnet status | head -1`); also what a
+/// program under `tarify` expects to inherit. Not for pipes of our own, which tell a broken pipe themselves.
+fn default_sigpipe() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no handler of ours is installed, and no other thread runs yet.
+    #[allow(unsafe_code)]
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 /// Flushes standard output. A blocked read of standard input must not keep the process alive, so the

@@ -55,6 +55,7 @@ pub fn main() -> ExitCode {
             "node.network_key is not 64 hex digits: it is stretched, and only as good as the text; `openssl rand -hex 32` makes a good one"
         );
     }
+    raise_descriptors();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -80,6 +81,16 @@ pub fn main() -> ExitCode {
             eprintln!("tarnetd: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Raises the soft limit of descriptors to the hard one: each flow of SOCKS5 and expose takes one, and the usual
+/// 1,024 is for programs that call `select(2)`.
+fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open descriptors stays as it is");
     }
 }
 
