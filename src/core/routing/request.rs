@@ -13,6 +13,10 @@ impl Routing {
     /// Asks for a newer sequence of a starved destination, each time of the next best neighbour.
     pub(super) fn request_sequence(&mut self, now: Instant, dest: &PeerId) {
         let Some(entry) = self.table.entries.get_mut(dest) else { return };
+        if entry.routes.is_empty() {
+            // Nobody to ask: the next route that comes and is not feasible starts anew.
+            entry.starved = None;
+        }
         let tries = entry.starved.unwrap_or(0);
         if entry.live || entry.routes.is_empty() || tries >= STARVED_TRIES {
             return;

@@ -222,3 +222,22 @@ fn a_next_hop_that_does_not_deliver_comes_last() {
     net.run_secs(900);
     assert_eq!(net.nodes[0].next_hops(&dest)[0].0, first);
 }
+
+/// The only route left is no feasible one, and it goes too before anybody could answer the request for a newer
+/// sequence. When it comes back, the request must be made again: not after the tombstone's minute.
+#[test]
+fn a_starved_node_asks_again_when_its_last_route_went_and_came_back() {
+    let mut net = Net::new(6, Limits::default());
+    for (a, b, delay_ms) in [(0, 1, 5), (1, 2, 5), (0, 3, 15), (3, 4, 5), (4, 5, 5), (5, 2, 5)] {
+        net.link(a, b, delay_ms);
+    }
+    net.run_secs(20);
+    assert_eq!(net.hops(0, 2), Some(2));
+    net.cut(0, 1);
+    net.cut(5, 2);
+    net.run_secs(5);
+    assert_eq!(net.hops(0, 2), None);
+    net.link(5, 2, 5);
+    net.run_secs(10);
+    assert_eq!(net.hops(0, 2), Some(4));
+}
