@@ -237,7 +237,7 @@ impl Run {
         Ok(())
     }
 
-    /// Splits the network into two halves that settle, then mends the cable of lowest number between them.
+    /// Splits the network into two halves that settle, then mends one cable between them.
     fn split_merge(&mut self) -> Result<(), String> {
         let graph = self.network.graph();
         let start = (0..self.network.hosts().len()).find(|&host| self.network.hosts()[host].is_alive()).unwrap_or(0);
@@ -254,8 +254,14 @@ impl Run {
             self.network.cut(cable);
         }
         self.settle(self.options.settle)?;
-        let alive = |&&cable: &&usize| cables[cable].iter().all(|&host| self.network.hosts()[host].is_alive());
-        if let Some(&cable) = between.iter().find(alive) {
+        // What was far may have fallen into islands: the cable that joins the most.
+        let joined = |&cable: &usize| {
+            self.network.mend(cable);
+            let count = self.network.graph().distances(start).iter().flatten().count();
+            self.network.cut(cable);
+            count
+        };
+        if let Some(cable) = between.into_iter().rev().max_by_key(joined) {
             self.network.mend(cable);
         }
         Ok(())
