@@ -8,6 +8,8 @@ pub mod control;
 pub mod dns;
 pub mod engine;
 pub mod expose;
+#[cfg(test)]
+mod fuzz;
 pub mod handle;
 mod notify;
 mod peers;

@@ -26,7 +26,7 @@ pub struct Fuzz {
 
 impl Fuzz {
     /// A run of the target `name`, one of `targets` that share the time.
-    #[expect(clippy::disallowed_methods, reason = "how long to try is a matter of this machine's clock")]
+    #[allow(clippy::disallowed_methods, reason = "how long to try is a matter of this machine's clock")]
     pub fn new(name: &'static str, targets: u32) -> Self {
         let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
         let seconds = number("TARNET_FUZZ_SECONDS").unwrap_or(SECONDS) / f64::from(targets);
@@ -38,7 +38,7 @@ impl Fuzz {
     }
 
     /// Whether there is another round.
-    #[expect(clippy::disallowed_methods, reason = "as above")]
+    #[allow(clippy::disallowed_methods, reason = "as above")]
     pub fn goes_on(&mut self) -> bool {
         let more = self.rounds < ROUNDS_MIN || Instant::now() < self.until;
         self.rounds += u64::from(more);

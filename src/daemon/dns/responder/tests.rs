@@ -1,5 +1,7 @@
 //! Questions against a node of the test's own.
 
+mod fuzz;
+
 use hickory_proto::op::{Edns, Query};
 use tokio::sync::mpsc;
 

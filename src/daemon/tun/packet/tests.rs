@@ -1,5 +1,7 @@
 //! Packets built and read back, and broken ones.
 
+mod fuzz;
+
 use proptest::prelude::*;
 
 use super::*;
