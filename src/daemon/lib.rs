@@ -11,6 +11,7 @@ pub mod expose;
 #[cfg(test)]
 mod fuzz;
 pub mod handle;
+mod memory;
 mod notify;
 mod peers;
 pub mod pump;

@@ -28,7 +28,7 @@ use crate::channel::{Channel, ChannelError, ChannelReader, ChannelWriter};
 /// Bytes read at first, and from sockets that say little.
 const READ_LEN_MIN: usize = 4 * 1024;
 /// Bytes read at once from sockets that say much.
-const READ_LEN_MAX: usize = 256 * 1024;
+const READ_LEN_MAX: usize = 128 * 1024;
 /// Chunks written to the socket with one system call.
 const CHUNKS_PER_WRITE_MAX: usize = 32;
 /// Bytes gathered for one write to the socket.

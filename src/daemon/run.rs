@@ -28,6 +28,9 @@ use crate::{dns, socks, start};
 /// Reloads that may wait.
 const RELOADS_LEN_MAX: usize = 4;
 
+/// Threads that run tasks at most: one engine feeds them all.
+const WORKERS_MAX: usize = 8;
+
 /// Runs `tarnetd`. Exit codes: 0 stopped or done, 1 failed, 2 usage or settings.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -56,7 +59,8 @@ pub fn main() -> ExitCode {
         );
     }
     raise_descriptors();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    crate::memory::set();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tarnetd: cannot start: {error}");
@@ -92,6 +96,13 @@ fn raise_descriptors() {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open descriptors stays as it is");
     }
+}
+
+/// Threads that run tasks: half of the processors. The rest is the kernel's and the programs' whose bytes we carry;
+/// and each more makes tasks that take turns, as those of one connection do, wake each other across processors.
+fn workers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (processors / 2).clamp(1, WORKERS_MAX)
 }
 
 /// Logs one line each to stderr: UTC time, level, module.
@@ -160,6 +171,7 @@ async fn run(config: Config, paths: Paths) -> anyhow::Result<()> {
         conns,
         peers: loaded.peers,
     };
+    tokio::spawn(crate::memory::trim());
     let engine = tokio::spawn(Engine::run(parts, loaded.identities, engine_stopped));
     let mdns = start_mdns(&config, me, port, &dialler);
     let tun = start_tun(&config, &node, &paths, stopped.clone()).await?;

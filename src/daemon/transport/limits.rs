@@ -18,8 +18,9 @@ pub const READER_LEN_MAX: usize = 4;
 
 /// Bytes that a reader makes room for at first, and on quiet links.
 pub const READ_LEN_MIN: usize = 8 * 1024;
-/// Bytes that a reader makes room for on busy links: four full frames per system call.
-pub const READ_LEN_MAX: usize = 256 * 1024;
+/// Bytes that a reader makes room for on busy links: two full frames per system call. With the rest of a third
+/// it stays within [`crate::memory::BUFFER_LEN_MAX`].
+pub const READ_LEN_MAX: usize = 128 * 1024;
 /// Reads that fill less than an eighth of the room before the room is halved.
 pub const READS_SMALL_MAX: u32 = 64;
 /// Frames per write: [`crate::transport::limits::WRITER_LEN_MAX`] at most wait, so more never come together.

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Bytes of the largest packet, header and tag included: the largest cell body.
 pub const PACKET_LEN_MAX: usize = 16_384;
+/// Bytes of the largest packet that we send: four of them, as cells, fill a link's batch of 31 buckets, where
+/// four of the largest would not fit and three leave a quarter of it empty.
+pub const PACKET_LEN_FULL: usize = 15_840;
 /// Bytes of a packet buffer when only little waits to be sent.
 pub const PACKET_LEN_SMALL: usize = 2_048;
 /// Carriers of one session at once: one in use, the others standing by or draining. The oldest goes.

@@ -6,7 +6,7 @@ use super::Established;
 use super::carrier::Hold;
 use super::channel::{SendHalf, State};
 use super::event::{CarrierId, ChannelId};
-use super::limits::{INTERACTIVE_STREAK, PACKET_LEN_MAX, PACKET_LEN_SMALL};
+use super::limits::{INTERACTIVE_STREAK, PACKET_LEN_FULL, PACKET_LEN_SMALL};
 use super::recovery::{Sent, SentFrames};
 use super::sent::{Control, SentFrame};
 use crate::time::{Instant, Now};
@@ -15,7 +15,7 @@ use crate::wire::session_packet::{
 };
 
 /// Where frames must end.
-const BODY_END: usize = PACKET_LEN_MAX - TAG_LEN;
+const BODY_END: usize = PACKET_LEN_FULL - TAG_LEN;
 /// Room below which no payload is begun.
 const PAYLOAD_ROOM: usize = 64;
 
@@ -49,7 +49,7 @@ impl Established {
             return None;
         }
         let bulk = payload && (!self.bulk.is_empty() || self.control.len() > INTERACTIVE_FRAMES);
-        let mut packet = BytesMut::with_capacity(if bulk { PACKET_LEN_MAX } else { PACKET_LEN_SMALL });
+        let mut packet = BytesMut::with_capacity(if bulk { PACKET_LEN_FULL } else { PACKET_LEN_SMALL });
         packet.put_bytes(0, HEADER_LEN);
         let mut frames = SentFrames::new();
         self.put_acks(now, &mut packet, &mut frames);
@@ -73,7 +73,7 @@ impl Established {
 
     /// Whether congestion control lets a packet go; notes when the pace will.
     fn may_send(&mut self, now: Instant, index: usize) -> bool {
-        match self.carriers[index].check(now, PACKET_LEN_MAX as u64) {
+        match self.carriers[index].check(now, PACKET_LEN_FULL as u64) {
             Ok(()) => true,
             Err(Hold::Window) => false,
             Err(Hold::Until(at)) => {
