@@ -151,7 +151,9 @@ mod tests {
     #[test]
     fn a_defence_is_off_inside_without_only() {
         assert!(on(Defence::Pin));
-        let inside = without(Defence::Pin, || (on(Defence::Pin), on(Defence::Purposes), without(Defence::Purposes, || on(Defence::Purposes))));
+        let inside = without(Defence::Pin, || {
+            (on(Defence::Pin), on(Defence::Purposes), without(Defence::Purposes, || on(Defence::Purposes)))
+        });
         assert_eq!(inside, (false, true, false));
         assert!(std::panic::catch_unwind(|| without(Defence::Pin, || panic!("as asked"))).is_err());
         assert!(on(Defence::Pin) && on(Defence::Purposes));

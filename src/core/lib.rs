@@ -3,20 +3,20 @@
 //! that the daemon and the simulator run the same code.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod attacks;
 pub mod circuit;
 pub mod crypto;
 mod defence;
 pub mod dht;
+#[cfg(test)]
+mod fuzz;
 pub mod link;
 pub mod names;
 pub mod node;
 pub mod rng;
 pub mod routing;
 pub mod session;
-#[cfg(test)]
-mod attacks;
-#[cfg(test)]
-mod fuzz;
 #[cfg(test)]
 mod tidy;
 pub mod time;

@@ -162,7 +162,8 @@ fn rooms_of_the_core_import_only_what_they_may() {
         for (at, line) in source.lines.iter().enumerate() {
             for name in imports(code(line)) {
                 let ours = IMPORTS.iter().any(|(room, _)| *room == name);
-                let allowed = name == room || name == "defence" || may.contains(&name) || (name == "rng" && source.in_tests(at));
+                let allowed =
+                    name == room || name == "defence" || may.contains(&name) || (name == "rng" && source.in_tests(at));
                 if ours && !allowed {
                     found.push(source.at(at, &format!("`{room}` may not import `{name}`")));
                 }

@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_refused_by_name() {
-        for flags in [["--crypto", "fast"], ["--profile", "routing"], ["--liars", "5"], ["--churn", "5m"], ["--dht-liars", "5"]] {
+        for flags in
+            [["--crypto", "fast"], ["--profile", "routing"], ["--liars", "5"], ["--churn", "5m"], ["--dht-liars", "5"]]
+        {
             let options = Options::try_parse_from(["tarnet-sim"].into_iter().chain(flags)).unwrap();
             let error = options.check().unwrap_err().to_string();
             assert!(error.starts_with(flags[0]) && error.ends_with("not yet"), "{error}");

@@ -248,8 +248,9 @@ impl Run {
         near.truncate(near.len() / 2);
         let half = |host: &usize| near.iter().any(|(_, near)| near == host);
         let cables = self.network.cables();
-        let between: Vec<usize> =
-            (0..cables.len()).filter(|&i| !self.network.is_cut(i) && half(&cables[i][0]) != half(&cables[i][1])).collect();
+        let between: Vec<usize> = (0..cables.len())
+            .filter(|&i| !self.network.is_cut(i) && half(&cables[i][0]) != half(&cables[i][1]))
+            .collect();
         for &cable in &between {
             self.network.cut(cable);
         }

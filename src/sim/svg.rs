@@ -24,7 +24,11 @@ pub fn draw(run: &Run) -> String {
     for (i, host) in run.network.hosts().iter().enumerate() {
         let (x, y) = place(run, i);
         let fill = if host.is_alive() { "#2a6" } else { "white" };
-        let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\" fill=\"{fill}\" stroke=\"#444\"><title>{i} {}</title></circle>", host.peer);
+        let _ = writeln!(
+            svg,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\" fill=\"{fill}\" stroke=\"#444\"><title>{i} {}</title></circle>",
+            host.peer
+        );
     }
     svg.push_str("</svg>\n");
     svg

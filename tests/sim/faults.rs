@@ -47,7 +47,13 @@ fn cut_ring_goes_the_other_way_and_back() {
     world.settle(Duration::from_secs(90));
     let table = |world: &World| {
         let last = world.network.hosts()[nodes - 1].peer;
-        world.network.node(0).expect("nobody died").routes().find(|route| route.peer_id == last).map(|route| route.next_hop)
+        world
+            .network
+            .node(0)
+            .expect("nobody died")
+            .routes()
+            .find(|route| route.peer_id == last)
+            .map(|route| route.next_hop)
     };
     assert_eq!(table(&world), Some(world.network.hosts()[nodes - 1].peer));
     world.reach(40);

@@ -34,7 +34,8 @@ fn asked(key: DhtKey) -> (Net, u64) {
 /// A node that no network knows of, with contacts of one, and limits of a test's own.
 fn busy_node(net: &Net, limits: Limits) -> Dht<MemoryStore> {
     let me = PeerId([9; 32]);
-    let mut node = Dht::new(me, Rng::from_seed([9; 32]), MemoryStore::new(dht_id(&me), StoreLimits::default(), false), limits);
+    let mut node =
+        Dht::new(me, Rng::from_seed([9; 32]), MemoryStore::new(dht_id(&me), StoreLimits::default(), false), limits);
     (0..net.nodes.len()).for_each(|at| node.contact_up(net.now, net.peer(at)));
     node
 }

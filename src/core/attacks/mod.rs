@@ -94,7 +94,8 @@ fn tests_of(source: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn the_table_names_every_attack_and_nothing_else() {
-    let made: BTreeSet<_> = FILES.iter().flat_map(|(file, source)| tests_of(source).map(move |test| (*file, test))).collect();
+    let made: BTreeSet<_> =
+        FILES.iter().flat_map(|(file, source)| tests_of(source).map(move |test| (*file, test))).collect();
     let rows = include_str!("mod.rs").lines().filter_map(|line| line.strip_prefix("//! |"));
     let named = rows.filter_map(|row| {
         let mut cells = row.split('|').map(str::trim).skip(1);

@@ -121,7 +121,8 @@ fn an_answer_that_nobody_waits_for_opens_nothing() {
         let path = net.open(1, 4);
         let answered = net.node(2).legs.of_peer(&peer(3))[0].label.0;
         for (from, label) in [(1, 1), (3, 1 << 31), (3, answered)] {
-            let opened = path::Opened { label: Label(label), reveal: [1; 32], hops: 0, blob: Bytes::from_static(b"me!") };
+            let opened =
+                path::Opened { label: Label(label), reveal: [1; 32], hops: 0, blob: Bytes::from_static(b"me!") };
             let known = Known { net: &net, me: 2 };
             net.node(2).handle_message(net.now, peer(from), kind::PATH_OPENED, &opened.encode(), &known).unwrap();
         }

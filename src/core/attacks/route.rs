@@ -10,7 +10,9 @@ use crate::routing::chain::{Chain, unroll};
 use crate::routing::import::next_hop_tag;
 use crate::routing::{Error, Limits, LookupId};
 use crate::wire::kind;
-use crate::wire::routing::{Item, METRIC_END, OriginProof, Probe, ProbeFound, Routed, RoutedAnswer, SeqRequest, Subject};
+use crate::wire::routing::{
+    Item, METRIC_END, OriginProof, Probe, ProbeFound, Routed, RoutedAnswer, SeqRequest, Subject,
+};
 
 /// The next hop that a node would take.
 fn next_hop(net: &Net, from: usize, dest: &PeerId) -> Option<PeerId> {
@@ -209,6 +211,8 @@ fn an_items_subject_is_its_own_proof() {
     let (one, other) = (invent(1), invent(2));
     let moved = OriginProof { key: other.proof.key, ..one.proof.clone() };
     assert!(one.proof.verify().is_ok() && moved.verify().is_err());
-    let Subject::Proven(proof) = item(&one.id, 1, &one.proof, 1, one.element).subject else { panic!("an unproven item") };
+    let Subject::Proven(proof) = item(&one.id, 1, &one.proof, 1, one.element).subject else {
+        panic!("an unproven item")
+    };
     assert_eq!(proof.public_key().map(|key| key.peer_id()), Some(one.id));
 }

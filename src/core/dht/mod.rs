@@ -357,6 +357,12 @@ impl<S: Store> Dht<S> {
         }
     }
 
+    /// Contacts that are asked.
+    #[must_use]
+    pub fn contacts_len(&self) -> usize {
+        self.contacts.len()
+    }
+
     /// What was dropped.
     #[must_use]
     pub fn counters(&self) -> Counters {

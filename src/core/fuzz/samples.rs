@@ -52,7 +52,8 @@ fn dht() -> Vec<Vec<u8>> {
 /// Messages of a link's handshake, and a batch.
 fn link() -> Vec<Vec<u8>> {
     let groups = vec![(2, vec![3; 1216]), (1, vec![4; 32])];
-    let first = First { version_min: 1, version_max: 1, groups, aeads: vec![2, 1], schemes: vec![1, 2], nonce: [6; 16] };
+    let first =
+        First { version_min: 1, version_max: 1, groups, aeads: vec![2, 1], schemes: vec![1, 2], nonce: [6; 16] };
     let second = Second { version: 1, group: 1, aead: 1, answer: vec![8; 32], nonce: [7; 16] };
     let mut whole = second.encode();
     put_vec16(&mut whole, &[9; 200]);
@@ -81,7 +82,10 @@ fn names() -> Vec<Vec<u8>> {
     let mut out = vec![records, payload.encode()];
     let texts = ["blog.alice", "BÜCHER.bob.tarnet.alt.", "xn--bcher-kva.x", "a", "@", "*.alice"].map(str::to_owned);
     out.extend(texts.into_iter().map(String::into_bytes));
-    out.extend([PeerId([1; 32]).to_string(), ServiceId([2; 32]).to_string(), DhtKey([3; 64]).to_string()].map(String::into_bytes));
+    out.extend(
+        [PeerId([1; 32]).to_string(), ServiceId([2; 32]).to_string(), DhtKey([3; 64]).to_string()]
+            .map(String::into_bytes),
+    );
     out
 }
 
@@ -129,7 +133,8 @@ fn second_refill() -> Vec<u8> {
 fn routes() -> [(u8, Bytes); 10] {
     let proof = OriginProof { key: [1; 32], epoch: 2, anchor: [3; 16], flags: 0, signature: [4; 64] };
     let item = |subject| Item { subject, seq: 3, metric: 2, tag: [5; 4], chain: [6; 16] };
-    let items = vec![item(Subject::Known { short: [7; 8], epoch_low: 2 }), item(Subject::Proven(Box::new(proof.clone())))];
+    let items =
+        vec![item(Subject::Known { short: [7; 8], epoch_low: 2 }), item(Subject::Proven(Box::new(proof.clone())))];
     let advert = Advert { marks: Marks { start: true, end: false }, number: 9, items, signature: [8; 64] };
     let sequence = Sequence { epoch: 2, seq: 3 };
     let gone = routing::Retraction { short: [7; 8], sequence };
@@ -150,7 +155,11 @@ fn routes() -> [(u8, Bytes); 10] {
 
 /// Messages of a session's handshake, and the frames of one.
 fn sessions() -> Vec<Vec<u8>> {
-    let signed = |scheme: Scheme| Signed { scheme, key: vec![1; scheme.public_len()], signature: vec![2; scheme.signature_len()] };
+    let signed = |scheme: Scheme| Signed {
+        scheme,
+        key: vec![1; scheme.public_len()],
+        signature: vec![2; scheme.signature_len()],
+    };
     let descriptor = Descriptor {
         owner: Owner::Service(ServiceId([3; 32])),
         node: PeerId([4; 32]),
@@ -163,8 +172,10 @@ fn sessions() -> Vec<Vec<u8>> {
     let payload = FirstPayload { aes: true, proves: true, share: &[8; handshake::SHARE_LEN], open: Some(open) };
     let sealed = [payload.encode(), vec![9; 16]].concat();
     let head = handshake::Message::first_head([1; handshake::SHORT_LEN]);
-    let first = [&head[..], &[2; handshake::TRIAL_LEN], &[3; handshake::SHORT_LEN], &[4; handshake::ANSWER_LEN], &sealed];
-    let answer = handshake::Answer { agreement: &[4; handshake::ANSWER_LEN], sealed: &[5; handshake::SEALED_ANSWER_LEN] };
+    let first =
+        [&head[..], &[2; handshake::TRIAL_LEN], &[3; handshake::SHORT_LEN], &[4; handshake::ANSWER_LEN], &sealed];
+    let answer =
+        handshake::Answer { agreement: &[4; handshake::ANSWER_LEN], sealed: &[5; handshake::SEALED_ANSWER_LEN] };
     let mut out = vec![
         descriptor.encode(),
         signed(Scheme::Ed25519).encode(),

@@ -118,7 +118,11 @@ impl Scheduler {
     pub(super) fn push_control(&mut self, message: Message) -> Result<(), ControlFull> {
         self.control_bytes += message.charge();
         self.control.push_back(message);
-        if self.control_bytes > CONTROL_QUEUE_MAX && defence::on(Defence::ControlQueue) { Err(ControlFull) } else { Ok(()) }
+        if self.control_bytes > CONTROL_QUEUE_MAX && defence::on(Defence::ControlQueue) {
+            Err(ControlFull)
+        } else {
+            Ok(())
+        }
     }
 
     /// Queues a cell; at the bound, the longest flow loses its oldest.

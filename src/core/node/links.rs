@@ -40,7 +40,7 @@ impl<S: Store> Node<S> {
                 self.routing.handle_link_down(now, peer);
                 self.paths.handle_link_down(now, peer);
                 if self.routing.next_hops(&peer).is_empty() {
-                    self.dht.contact_down(now, peer);
+                    self.contact_down(now, peer);
                 }
                 self.events.push_back(Event::LinkDown { peer, conn, reason });
             }

@@ -76,7 +76,7 @@ impl<S: Store> Node<S> {
             busy = true;
             match event {
                 routing::Event::RouteUp { dest } => self.contact_up(now, dest),
-                routing::Event::RouteDown { dest } => self.dht.contact_down(now, dest),
+                routing::Event::RouteDown { dest } => self.contact_down(now, dest),
                 routing::Event::Datagram { payload, neighbour, reply } => {
                     let via = match reply {
                         Some(token) => Via::Routed { neighbour, token: self.lookups.add_token(token) },
@@ -121,10 +121,22 @@ impl<S: Store> Node<S> {
         busy
     }
 
-    /// A peer became reachable: it may be nearer to what we store.
+    /// A peer became reachable. What is published is stored again only when the contacts have grown by half since
+    /// the last time: storers hand blocks to newly close peers by themselves, and in a large network somebody comes
+    /// up all the time.
     pub(super) fn contact_up(&mut self, now: Now, peer: PeerId) {
         self.dht.contact_up(now, peer);
-        self.publisher.handle_network_grown(now);
+        let contacts = self.dht.contacts_len();
+        if contacts > self.contacts_at_restore + self.contacts_at_restore / 2 {
+            self.contacts_at_restore = contacts;
+            self.publisher.handle_network_grown(now);
+        }
+    }
+
+    /// A peer went away. After a loss, growth counts from what is left.
+    pub(super) fn contact_down(&mut self, now: Now, peer: PeerId) {
+        self.dht.contact_down(now, peer);
+        self.contacts_at_restore = self.contacts_at_restore.min(self.dht.contacts_len());
     }
 
     /// Looks for blocks.

@@ -79,6 +79,8 @@ pub struct Node<S: Store> {
     probing: HashMap<routing::LookupId, Arc<session::Descriptor>>,
     hello: names::HelloPublisher,
     events: VecDeque<Event>,
+    /// DHT contacts when everything published was last stored again.
+    contacts_at_restore: usize,
     counters: Counters,
 }
 
@@ -121,6 +123,7 @@ impl<S: Store> Node<S> {
             probing: HashMap::new(),
             hello: names::HelloPublisher::new(config.advertise),
             events: VecDeque::new(),
+            contacts_at_restore: 0,
             counters: Counters::default(),
             key,
         }

@@ -139,7 +139,11 @@ impl Routing {
     /// An answer: only to a datagram that we sent or passed to this neighbour, and not too many.
     pub(super) fn handle_routed_answer(&mut self, now: Instant, from: PeerId, body: &[u8]) -> Result<(), Error> {
         let RoutedAnswer { token, payload } = RoutedAnswer::decode(body).map_err(Error::Malformed)?;
-        let pending = self.datagrams.pending.find(now, &token).filter(|pending| pending.to == from || !defence::on(Defence::AnswerAsked));
+        let pending = self
+            .datagrams
+            .pending
+            .find(now, &token)
+            .filter(|pending| pending.to == from || !defence::on(Defence::AnswerAsked));
         let Some(pending) = pending else {
             self.counters.answers_unsolicited += 1;
             return Ok(());

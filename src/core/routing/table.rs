@@ -72,8 +72,9 @@ impl Table {
         let entitled = held.get(via).is_none_or(|count| *count < share) || is_link(&rank.2);
         let shared = defence::on(Defence::RouteShare);
         let entitled = entitled || !shared;
-        let may_lose =
-            |owner: &PeerId| !shared || held.get(owner).is_some_and(|count| *count > share) || !entitled && owner == via;
+        let may_lose = |owner: &PeerId| {
+            !shared || held.get(owner).is_some_and(|count| *count > share) || !entitled && owner == via
+        };
         let ranks = self.entries.iter().filter(|(dest, _)| !is_link(dest)).filter_map(|(dest, entry)| {
             let best = entry.best().filter(|best| may_lose(&best.via))?;
             Some((best.metric(), entry.order, *dest))

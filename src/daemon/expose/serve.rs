@@ -2,8 +2,8 @@
 //! service is connected before the caller is answered, so that its refusal is the caller's.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tarnet_core::crypto::ServiceId;

@@ -150,7 +150,11 @@ async fn a_service_that_waits_tries_again_when_told() {
                 Request::Control(call) => match *call {
                     AdminCall::RecordSet { reply, .. } => drop(reply.send(Ok(()))),
                     AdminCall::IdentityList(reply) => {
-                        let later = api::Identity { name: "later".into(), service_id: OWN_ID.to_string(), ..Default::default() };
+                        let later = api::Identity {
+                            name: "later".into(),
+                            service_id: OWN_ID.to_string(),
+                            ..Default::default()
+                        };
                         drop(reply.send(Ok(vec![later])));
                     }
                     AdminCall::RecordList(_, reply) => drop(reply.send(Ok(Vec::new()))),

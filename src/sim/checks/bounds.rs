@@ -21,7 +21,10 @@ pub fn check(network: &Network, limits: &routing::Limits) -> Result<(), String> 
             let hops = std::iter::once(route.next_hop).chain(route.alternates.iter().map(|(peer, _)| *peer));
             for hop in hops {
                 if !links.contains(&hop) {
-                    return Err(format!("machine {host} routes to {} over {hop}, which is no link of it", route.peer_id));
+                    return Err(format!(
+                        "machine {host} routes to {} over {hop}, which is no link of it",
+                        route.peer_id
+                    ));
                 }
             }
         }

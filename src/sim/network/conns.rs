@@ -9,9 +9,9 @@ use tarnet_core::node::Input;
 use tarnet_core::time::{Instant, micros};
 use tarnet_core::wire::{kind, link::next_message};
 
-use super::{Kinds, Network};
 use super::host::address;
 use super::pipe::{Pipe, Shape};
+use super::{Kinds, Network};
 use crate::topology::Edge;
 
 /// A dial that is not answered is given up after this, as in the daemon.
@@ -93,7 +93,15 @@ impl Cable {
     /// A cable that nobody has dialled over.
     pub(super) fn new(edge: &Edge) -> Self {
         let ends = [edge.from, edge.to];
-        Self { ends, shape: edge.shape, cut: false, conn: None, backoff: BACKOFF_MIN, round: 0, pipes: [Pipe::default(); 2] }
+        Self {
+            ends,
+            shape: edge.shape,
+            cut: false,
+            conn: None,
+            backoff: BACKOFF_MIN,
+            round: 0,
+            pipes: [Pipe::default(); 2],
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tarnet_core::circuit;
 use tarnet_core::crypto::{DhtKey, Group, PeerId, Scheme, ServiceId, SigningKey};
-use tarnet_core::dht::{MemoryStore, Entry, StoreLimits, StoreOp, dht_id};
+use tarnet_core::dht::{Entry, MemoryStore, StoreLimits, StoreOp, dht_id};
 use tarnet_core::link;
 use tarnet_core::node::{Config, Node, Persist};
 use tarnet_core::rng::Rng;

@@ -78,7 +78,9 @@ impl Transfer {
                 self.receiving = Some(channel);
                 network.with_node(host, |node, now| node.accept(now, channel));
             }
-            Event::Readable(channel) if host == self.to && Some(channel) == self.receiving => self.read(network, channel),
+            Event::Readable(channel) if host == self.to && Some(channel) == self.receiving => {
+                self.read(network, channel)
+            }
             Event::Writable(channel) if host == self.from && Some(channel) == self.sending => self.write(network),
             Event::Finished(channel) if host == self.to && Some(channel) == self.receiving => {
                 self.read(network, channel);

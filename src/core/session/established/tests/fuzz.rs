@@ -33,7 +33,8 @@ fn spoiled_frames_close_the_session_or_are_taken_and_memory_stays_bounded() {
             // The channels are there first, then anything goes.
             let honest = number < 2;
             for _ in 0..=fuzz.below(4) {
-                let sample = if honest { samples[usize::from(number == 1)].clone() } else { fuzz.pick(&samples).clone() };
+                let sample =
+                    if honest { samples[usize::from(number == 1)].clone() } else { fuzz.pick(&samples).clone() };
                 packet.put_slice(&if honest || fuzz.below(2) == 0 { sample } else { fuzz.spoil(&sample) });
                 if honest {
                     break;

@@ -1,11 +1,11 @@
 //! Tables of sessions joined by circuits that a test can cut, delay and forge.
 
 mod attacks;
+#[path = "../../../attacks/session.rs"]
+mod attacks_of_section_9;
 mod bounds;
 mod life;
 mod losses;
-#[path = "../../../attacks/session.rs"]
-mod attacks_of_section_9;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
