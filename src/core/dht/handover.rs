@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::contacts::{Contact, dht_id, distance};
 use super::limits::{
-    DEPARTED_DELAY, HANDED_LEN, HANDED_LIFE, HANDOVER_BLOCKS, HANDOVER_CONTACTS, HANDOVER_DELAY, HANDOVER_KEYS,
-    HANDOVER_QUEUE, HANDOVER_RANK, HANDOVER_STEP, HANDOVER_WAITING, HOP_FINAL, REPLICATION,
+    DEPARTED_DELAY, HANDED_LEN, HANDED_LIFE, HANDOVER_BLOCKS, HANDOVER_CONTACTS, HANDOVER_DELAY, HANDOVER_DELAY_MAX,
+    HANDOVER_KEYS, HANDOVER_QUEUE, HANDOVER_RANK, HANDOVER_STEP, HANDOVER_WAITING, HOP_FINAL, REPLICATION,
 };
 use super::store::{Entry, Store};
 use super::{Dht, Timer, To};
@@ -29,6 +29,8 @@ struct Sweep {
 #[derive(Default)]
 pub(super) struct Handover {
     came: BTreeSet<PeerId>,
+    /// When the first of them came.
+    since: Option<Instant>,
     went: BTreeMap<PeerId, Instant>,
     sweep: Option<Sweep>,
     queue: VecDeque<(DhtKey, Slot, PeerId)>,
@@ -51,6 +53,7 @@ impl Handover {
         let rest = self.came.iter().nth(HANDOVER_CONTACTS).copied();
         let rest = rest.map_or_else(BTreeSet::new, |from| self.came.split_off(&from));
         let came = std::mem::replace(&mut self.came, rest);
+        self.since = None;
         self.sweep = Some(Sweep { came, went, cursor: None });
     }
 
@@ -85,7 +88,11 @@ impl<S: Store> Dht<S> {
     pub(super) fn handover_to(&mut self, now: Now, peer: PeerId) {
         if self.handover.went.remove(&peer).is_none() && self.handover.came.len() < HANDOVER_WAITING {
             self.handover.came.insert(peer);
-            self.arm_handover(now.instant + HANDOVER_DELAY);
+            let since = *self.handover.since.get_or_insert(now.instant);
+            let at = (now.instant + HANDOVER_DELAY).min(since + HANDOVER_DELAY_MAX);
+            if self.handover.sweep.is_none() && self.handover.queue.is_empty() {
+                self.timers.set(Timer::Handover, at);
+            }
         }
     }
 

@@ -87,8 +87,11 @@ pub const EXPIRE_PER_STEP: usize = 64;
 
 /// How often an own block is published again.
 pub const REFRESH: Duration = Duration::from_secs(6 * 3600);
-/// How long a new contact waits for blocks, so that several are served by one sweep.
-pub const HANDOVER_DELAY: Duration = Duration::from_millis(50);
+/// How long no further contact must come before new ones are served: while a network forms, whoever looks nearest
+/// changes with every route that is learnt.
+pub const HANDOVER_DELAY: Duration = Duration::from_millis(250);
+/// How long a new contact waits for blocks at most, however many come after it.
+pub const HANDOVER_DELAY_MAX: Duration = Duration::from_secs(5);
 /// How long a contact must be gone before its blocks are handed to the next closest.
 pub const DEPARTED_DELAY: Duration = Duration::from_secs(10);
 /// Time between two steps of a sweep.
