@@ -8,6 +8,7 @@ mod churn;
 mod dht;
 mod discovery;
 mod errors;
+mod fuzz;
 mod idle;
 mod kills;
 mod names;
