@@ -55,8 +55,13 @@ const TEXTS: &[&str] = &[
     "[listen]\ntcp = [\"0.0.0.0:7946\"]\n[limits]\nmemory = \"64 MiB\"\n# a comment\n[tun]\nenabled = true\n",
     "local = \"127.0.0.1:4001\"\nport = 80\nidentity = \"alice\"\nsubdomain = \"blog\"\nallow = [\"a\"]\n",
     "a.b = { c = 1, \"d\" = [1, 2, [3]] }\nx = '''\nlong'''\ny = 1979-05-27T07:32:00Z\nz = 0xff\n",
-    "10 MiB", "5 min 3 s", "100 Mbit/s", "tcp://example.org:7946",
-    "blog.alice:80", "peer:1234", "ro",
+    "10 MiB",
+    "5 min 3 s",
+    "100 Mbit/s",
+    "tcp://example.org:7946",
+    "blog.alice:80",
+    "peer:1234",
+    "ro",
 ];
 
 #[test]
@@ -92,9 +97,14 @@ fn spoiled_settings_services_and_values_are_errors_with_a_line() {
 #[test]
 fn spoiled_rows_of_the_store_are_left_out() {
     let mut fuzz = Fuzz::new("rows", TARGETS);
-    let mut peer = KnownPeer { floor: tarnet_core::crypto::Group::X25519MlKem768, last_seen_s: 9, addresses: Vec::new() };
+    let mut peer =
+        KnownPeer { floor: tarnet_core::crypto::Group::X25519MlKem768, last_seen_s: 9, addresses: Vec::new() };
     ["tcp://10.0.0.1:1", "tcp://[fd00::1]:2"].iter().for_each(|address| peer.seen_at(address));
-    let samples = [peer.encode(), br#"[{"label":"a","kind":"zone","value":"x","ttl_s":60,"public":true}]"#.to_vec(), vec![1; 200]];
+    let samples = [
+        peer.encode(),
+        br#"[{"label":"a","kind":"zone","value":"x","ttl_s":60,"public":true}]"#.to_vec(),
+        vec![1; 200],
+    ];
     while fuzz.goes_on() {
         let sample = fuzz.pick(&samples).clone();
         let bytes = fuzz.spoil(&sample);

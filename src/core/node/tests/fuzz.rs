@@ -137,7 +137,7 @@ fn a_malicious_neighbour_disturbs_nobody_else_and_fills_nothing() {
         assert!(honest.into_iter().all(linked), "the honest links stay up");
         net.events.iter_mut().for_each(Vec::clear);
         step += 1;
-        if step % 500 == 0 {
+        if step.is_multiple_of(500) {
             fetch(&mut net, 2, 100 + step, bob);
         }
     }

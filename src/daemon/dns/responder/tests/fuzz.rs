@@ -7,7 +7,8 @@ use crate::fuzz::{TARGETS, engine::Fuzz};
 async fn spoiled_questions_are_answered_as_such_or_not_at_all() {
     let responder = responder("fuzz", true);
     let kinds = [RecordType::A, RecordType::AAAA, RecordType::TXT, RecordType::PTR, RecordType::ANY, RecordType::SOA];
-    let names = ["blog.alice.", "note.alice.tarnet.alt.", "big.alice.", "1.0.18.198.in-addr.arpa.", "example.org.", "."];
+    let names =
+        ["blog.alice.", "note.alice.tarnet.alt.", "big.alice.", "1.0.18.198.in-addr.arpa.", "example.org.", "."];
     let mut samples = Vec::new();
     for name in names {
         samples.extend(kinds.iter().flat_map(|kind| [query(name, *kind, None), query(name, *kind, Some(4096))]));
