@@ -180,6 +180,7 @@ impl<S: Store> Node<S> {
                 }
             }
             circuit::Event::Failed { path, reason } => {
+                tracing::debug!(?path, ?reason, "path failed");
                 let why = match reason {
                     circuit::Reason::Refused => CircuitFailure::Rejected,
                     circuit::Reason::TimedOut => CircuitFailure::Timeout,
@@ -189,7 +190,8 @@ impl<S: Store> Node<S> {
                     self.sessions.handle_circuit_failed(now, carrier, why);
                 }
             }
-            circuit::Event::Closed { path, reason: _ } => {
+            circuit::Event::Closed { path, reason } => {
+                tracing::debug!(?path, ?reason, "path closed");
                 if let Some(carrier) = self.carriers.remove_path(path) {
                     self.hops.remove(&carrier);
                     self.sessions.handle_circuit_closed(now, carrier);

@@ -110,7 +110,7 @@ impl Sessions {
     }
 
     /// A channel broke. A connect that was lost before the far side answered tries again while it has time.
-    fn channel_broke(&mut self, now: Now, id: SessionId, channel: ChannelId, lost: bool) {
+    pub(super) fn channel_broke(&mut self, now: Now, id: SessionId, channel: ChannelId, lost: bool) {
         let target = self.sessions.get(&id).and_then(|session| match &session.end {
             End::Initiator(end) => Some((end.acting, Arc::clone(&end.descriptor))),
             End::Responder(_) => None,

@@ -4,7 +4,7 @@
 use super::limits::{REJECTED_MAX, RETRY_JITTER};
 use super::{Channel, End, Event, SessionId, Sessions, Timer};
 use crate::crypto::{hash, same_secret};
-use crate::session::CarrierId;
+use crate::session::{CarrierId, ChannelId};
 use crate::session::handshake::Resumption;
 use crate::time::Now;
 use crate::wire::session_handshake::Message;
@@ -88,7 +88,24 @@ impl Sessions {
             return self.remove_session(now, id);
         }
         let wait = super::dial::back_off(end.failures);
+        if rejected {
+            self.open_elsewhere(now, id);
+        }
         let at = now.instant + self.rng.jitter(wait, RETRY_JITTER);
         self.timers.set(Timer::Resume(id), at);
+    }
+
+    /// The far node may have forgotten the session: connects that wait in it go to a new one at once, whatever becomes
+    /// of the channels that are open.
+    fn open_elsewhere(&mut self, now: Now, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let opening = session.channels.iter().filter(|(_, channel)| matches!(channel, Channel::Opening(..)));
+        let opening: Vec<ChannelId> = opening.map(|(channel, _)| *channel).collect();
+        for channel in opening {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.machine.reset(now, channel);
+            }
+            self.channel_broke(now, id, channel, true);
+        }
     }
 }

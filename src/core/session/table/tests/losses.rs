@@ -212,6 +212,23 @@ fn a_connect_that_waits_in_a_forgotten_session_tries_a_new_one() {
 }
 
 #[test]
+fn a_connect_does_not_wait_until_open_channels_give_a_forgotten_session_up() {
+    let mut net = Net::new();
+    net.nodes[ALICE].listen(listen(Net::owner(ALICE), 80)).unwrap();
+    net.channel(1, 80);
+    // The connect comes in while the session does not know yet that it was forgotten.
+    net.connect(2, open(80, None, b"new"));
+    restart(&mut net, true);
+    net.run(DELAY * 8);
+    let (theirs, ..) = net.incoming(ALICE).expect("a new session beside the one that still tries");
+    net.nodes[ALICE].accept(net.now, theirs);
+    net.run(DELAY * 4);
+    assert!(net.opened(2).is_some());
+    assert_eq!(net.read_all(ALICE, theirs), b"new");
+    assert!(net.incoming(ALICE).is_none());
+}
+
+#[test]
 fn a_removed_identity_takes_its_sessions_along() {
     let mut net = Net::new();
     net.nodes[ALICE].listen(listen(Net::owner(ALICE), 80)).unwrap();
