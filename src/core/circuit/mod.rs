@@ -19,7 +19,7 @@ mod setup;
 pub use limits::Limits;
 pub use paths::Paths;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use crate::crypto::PeerId;
@@ -96,14 +96,14 @@ pub enum CellAction {
         /// The bytes in front of the body; the scheduler may set bit 0 of the last (congestion).
         head: [u8; CELL_HEAD_LEN],
         /// The body as it came.
-        body: Bytes,
+        body: BytesMut,
     },
     /// It is for us.
     Deliver {
         /// Its path.
         path: PathId,
         /// What the far end sent.
-        body: Bytes,
+        body: BytesMut,
         /// It met congestion on its way.
         marked: bool,
     },

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::attempt::{Attempt, Seen};
 use super::legs::{Leg, Legs, Switch};
@@ -186,8 +186,8 @@ impl Paths {
     }
 
     /// What to do with a cell: one look-up, nothing allocated, nothing queued.
-    pub fn handle_cell(&mut self, now: Now, from: PeerId, cell: Bytes) -> CellAction {
-        let Some((label, marked, body)) = split_cell(cell) else {
+    pub fn handle_cell(&mut self, now: Now, from: PeerId, cell: impl Into<BytesMut>) -> CellAction {
+        let Some((label, marked, body)) = split_cell(cell.into()) else {
             self.counters.cells_dropped += 1;
             return CellAction::Drop;
         };

@@ -1,6 +1,6 @@
 //! Every decoder, and what its values encode to.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::engine::Fuzz;
 use super::{TARGETS, samples};
@@ -75,7 +75,7 @@ fn batch(bytes: &[u8]) -> Again {
 
 /// A cell: label, flags of which one is known, body.
 fn cell(bytes: &[u8]) -> Again {
-    let (label, marked, body) = path::split_cell(Bytes::copy_from_slice(bytes))?;
+    let (label, marked, body) = path::split_cell(BytesMut::from(bytes))?;
     let known = [&path::cell_head(label, marked)[..], &body].concat();
     assert_eq!(known.len(), bytes.len());
     Some([&known[..4], &bytes[4..5], &known[5..]].concat())

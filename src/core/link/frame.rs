@@ -8,7 +8,7 @@
 //! one-way step after 120 s or 2^24 frames and says so in the last frame under the old one.
 //! Missing on purpose: explicit counters and a replay window, for transports without order.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use zeroize::Zeroizing;
 
 use super::error::Error;
@@ -133,7 +133,7 @@ impl Opener {
     /// # Errors
     /// [`Error::BadFrame`] when it is not the peer's next frame, [`Error::Garbage`] when it is and has unknown
     /// flags. The link is over then: close the transport.
-    pub fn open(&mut self, mut frame: BytesMut) -> Result<Bytes, Error> {
+    pub fn open(&mut self, mut frame: BytesMut) -> Result<BytesMut, Error> {
         let nonce = self.0.nonce();
         let len = self.0.key.open_in_place(nonce, &[], &mut frame).map_err(|_| Error::BadFrame)?;
         self.0.counter += 1;
@@ -145,7 +145,7 @@ impl Opener {
             None => return Err(Error::Garbage(wire::Error::Truncated)),
         }
         frame.advance(1);
-        Ok(frame.freeze())
+        Ok(frame)
     }
 }
 

@@ -31,7 +31,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 pub use error::{Bye, Error};
 pub use frame::{Opener, Padding, Sealer};
@@ -210,7 +210,7 @@ pub enum Event {
         /// Its kind, outside the link's own.
         kind: u8,
         /// Its body, in the memory of its frame.
-        body: Bytes,
+        body: BytesMut,
     },
     /// A connection ended before it was a link.
     Failed {

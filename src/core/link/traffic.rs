@@ -11,7 +11,7 @@ use super::scheduler::Message;
 use super::{Class, ConnId, Dropped, Event, Transmit};
 use crate::crypto::{PeerId, TAG_LEN};
 use crate::time::Now;
-use crate::wire::link::{next_message, put_message};
+use crate::wire::link::{put_message, take_message};
 use crate::wire::{self, kind};
 
 /// Message kinds below this are the link's own.
@@ -21,7 +21,8 @@ const PING_LEN: usize = 10;
 
 impl Links {
     /// A batch that the connection's opener opened. A batch that is none ends the link: its peer is at fault.
-    pub fn handle_plaintext(&mut self, now: Now, conn: ConnId, mut batch: Bytes) {
+    pub fn handle_plaintext(&mut self, now: Now, conn: ConnId, batch: impl Into<BytesMut>) {
+        let mut batch = batch.into();
         let Some(link) = self.link_mut(conn) else { return };
         link.rx_bytes += (1 + batch.len() + TAG_LEN) as u64;
         link.liveness.heard(now.instant);
@@ -143,9 +144,9 @@ impl Links {
     }
 
     /// Every message of a batch, until one ends the link.
-    fn read_batch(&mut self, now: Now, conn: ConnId, peer: PeerId, batch: &mut Bytes) {
+    fn read_batch(&mut self, now: Now, conn: ConnId, peer: PeerId, batch: &mut BytesMut) {
         loop {
-            let result = match next_message(batch) {
+            let result = match take_message(batch) {
                 Ok(None) => return,
                 Ok(Some((kind, body))) if kind < LINK_KINDS_END => self.handle_own(now, conn, kind, &body),
                 Ok(Some((kind, body))) => {

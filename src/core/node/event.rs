@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::crypto::{DhtKey, Group, PeerId, ServiceId};
 use crate::dht::{Hello, StoreOp};
@@ -44,7 +44,7 @@ pub enum Input {
         /// The connection.
         conn: ConnId,
         /// Its messages.
-        plaintext: Bytes,
+        plaintext: BytesMut,
     },
     /// The transport takes another batch.
     Ready {

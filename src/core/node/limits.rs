@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Packets shorter than this are interactive: acknowledgements, keystrokes, set-up.
 pub const INTERACTIVE_LEN: usize = 600;
 
+/// Packets from this length on stay in the memory of the transport's read, which their data then keeps; shorter ones
+/// are copied out of it, so that what waits for a reader never keeps much more than itself.
+pub const KEPT_LEN_MIN: usize = 8_192;
+
 /// Requests of the shell that may be under way; more are refused.
 pub const WANTS_LEN_MAX: usize = 20_000;
 

@@ -53,7 +53,7 @@ impl<S: Store> Node<S> {
 
     /// A message by its kind. A neighbour's nonsense is counted and dropped: its link is authentic, and
     /// closing it would cut off whoever is behind it.
-    fn on_message(&mut self, now: Now, peer: PeerId, kind: u8, body: Bytes) {
+    fn on_message(&mut self, now: Now, peer: PeerId, kind: u8, body: BytesMut) {
         match kind {
             kind::CELL => self.on_cell(now, peer, body),
             0x10..=0x1f | 0x30..=0x3f => {
@@ -74,17 +74,19 @@ impl<S: Store> Node<S> {
     }
 
     /// A cell: on its way, or for a session here.
-    fn on_cell(&mut self, now: Now, peer: PeerId, body: Bytes) {
+    fn on_cell(&mut self, now: Now, peer: PeerId, body: BytesMut) {
         match self.paths.handle_cell(now, peer, body) {
             CellAction::Forward { to, flow, head, body } => {
                 self.counters.relayed_bytes += body.len() as u64;
                 let class = Class::Cell { flow, interactive: false };
                 // A link that is gone closes its paths at once: nothing to do for this cell.
-                let _ = self.links.send(now, &to, class, kind::CELL, &head, body);
+                let _ = self.links.send(now, &to, class, kind::CELL, &head, body.freeze());
             }
             CellAction::Deliver { path, body, marked } => {
                 if let Some(carrier) = self.carriers.carrier(path) {
-                    self.sessions.handle_packet(now, carrier, BytesMut::from(body), marked);
+                    let packet =
+                        if body.len() < super::limits::KEPT_LEN_MIN { BytesMut::from(&body[..]) } else { body };
+                    self.sessions.handle_packet(now, carrier, packet, marked);
                 }
             }
             CellAction::Drop => {}

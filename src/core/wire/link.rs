@@ -12,7 +12,7 @@
 //! `name16` is a field behind a 2-byte length. Codes that nobody knows yet pass through an
 //! offer untouched; choosing among them is the handshake's business.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{Error, Reader, put_varint, put_vec16};
 
@@ -227,6 +227,23 @@ pub fn put_message(batch: &mut impl BufMut, kind: u8, head: &[u8], body: &[u8]) 
 /// # Errors
 /// The batch ends inside a message. The rest of it means nothing.
 pub fn next_message(batch: &mut Bytes) -> Result<Option<(u8, Bytes)>, Error> {
+    let Some((kind, at, len)) = message_head(batch)? else { return Ok(None) };
+    batch.advance(at);
+    Ok(Some((kind, batch.split_to(len))))
+}
+
+/// Like [`next_message`], for a batch whose messages may be changed in place.
+///
+/// # Errors
+/// As [`next_message`].
+pub fn take_message(batch: &mut BytesMut) -> Result<Option<(u8, BytesMut)>, Error> {
+    let Some((kind, at, len)) = message_head(batch)? else { return Ok(None) };
+    batch.advance(at);
+    Ok(Some((kind, batch.split_to(len))))
+}
+
+/// The kind of a batch's first message, where its body begins and how long it is; `None` at the end or at padding.
+fn message_head(batch: &[u8]) -> Result<Option<(u8, usize, usize)>, Error> {
     let mut reader = Reader::new(batch);
     if reader.remaining() == 0 {
         return Ok(None);
@@ -240,8 +257,7 @@ pub fn next_message(batch: &mut Bytes) -> Result<Option<(u8, Bytes)>, Error> {
     if len > left {
         return Err(Error::Truncated);
     }
-    batch.advance(batch.len() - left);
-    Ok(Some((kind, batch.split_to(len))))
+    Ok(Some((kind, batch.len() - left, len)))
 }
 
 /// A reader behind the first byte of a handshake message of the given kind.
@@ -359,12 +375,15 @@ mod tests {
                 put_message(&mut batch, (*kind).max(1), head, body);
             }
             batch.resize(batch.len() + padding, 0);
-            let mut batch = Bytes::from(batch);
+            let (mut batch, mut owned) = (Bytes::from(batch.clone()), BytesMut::from(&batch[..]));
             for (kind, head, body) in messages {
                 let (got, bytes) = next_message(&mut batch).unwrap().unwrap();
                 prop_assert_eq!((got, &bytes[..]), (kind.max(1), &[head, body].concat()[..]));
+                let (got, taken) = take_message(&mut owned).unwrap().unwrap();
+                prop_assert_eq!((got, &taken[..]), (kind.max(1), &bytes[..]));
             }
             prop_assert_eq!(next_message(&mut batch), Ok(None));
+            prop_assert_eq!(take_message(&mut owned), Ok(None));
         }
     }
 

@@ -11,7 +11,7 @@
 //! A label names the path on one link, for both directions. Blobs belong to the two ends and
 //! mean nothing here.
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Error, Reader, put_vec16};
 
@@ -277,7 +277,7 @@ pub fn cell_head(label: Label, marked: bool) -> [u8; CELL_HEAD_LEN] {
 /// Splits a cell into label, congestion mark and body. Undefined flags do not get through: they could tag a cell.
 /// `None` when it is cut short or its body is over 16 KiB.
 #[must_use]
-pub fn split_cell(mut cell: Bytes) -> Option<(Label, bool, Bytes)> {
+pub fn split_cell(mut cell: BytesMut) -> Option<(Label, bool, BytesMut)> {
     let (head, body) = cell.split_first_chunk::<CELL_HEAD_LEN>()?;
     if body.len() > CELL_BODY_LEN_MAX {
         return None;
@@ -332,7 +332,7 @@ mod tests {
                 if let Ok(message) = Opened::decode(&bytes) { prop_assert_eq!(&message.encode()[..], &bytes[..]); }
                 if let Ok(message) = Failed::decode(&bytes) { prop_assert_eq!(&message.encode()[..], &bytes[..]); }
                 if let Ok(message) = Close::decode(&bytes) { prop_assert_eq!(&message.encode()[..], &bytes[..]); }
-                let cell = split_cell(Bytes::from(bytes.clone()));
+                let cell = split_cell(BytesMut::from(&bytes[..]));
                 prop_assert_eq!(cell.is_some(), bytes.len() >= CELL_HEAD_LEN);
             }
         }
@@ -353,8 +353,8 @@ mod tests {
     fn cells_keep_their_mark_and_lose_undefined_flags() {
         let cell = [&cell_head(Label(0x0102_0304), true)[..], b"body"].concat();
         assert_eq!(cell[..5], [4, 3, 2, 1, 1]);
-        assert_eq!(split_cell(cell.into()), Some((Label(0x0102_0304), true, Bytes::from_static(b"body"))));
-        assert_eq!(split_cell(Bytes::from_static(&[1, 0, 0, 0, 0xfe])), Some((Label(1), false, Bytes::new())));
-        assert_eq!(split_cell(Bytes::from(vec![0; CELL_HEAD_LEN + CELL_BODY_LEN_MAX + 1])), None);
+        assert_eq!(split_cell(cell[..].into()), Some((Label(0x0102_0304), true, BytesMut::from(&b"body"[..]))));
+        assert_eq!(split_cell(BytesMut::from(&[1, 0, 0, 0, 0xfe][..])), Some((Label(1), false, BytesMut::new())));
+        assert_eq!(split_cell(BytesMut::zeroed(CELL_HEAD_LEN + CELL_BODY_LEN_MAX + 1)), None);
     }
 }

@@ -35,7 +35,7 @@ pub trait FrameOpener: Send + 'static {
     ///
     /// # Errors
     /// Not the peer's next frame: the connection is over.
-    fn open(&mut self, frame: BytesMut) -> Result<Bytes, LinkError>;
+    fn open(&mut self, frame: BytesMut) -> Result<BytesMut, LinkError>;
 }
 
 impl FrameSealer for Sealer {
@@ -45,7 +45,7 @@ impl FrameSealer for Sealer {
 }
 
 impl FrameOpener for Opener {
-    fn open(&mut self, frame: BytesMut) -> Result<Bytes, LinkError> {
+    fn open(&mut self, frame: BytesMut) -> Result<BytesMut, LinkError> {
         Self::open(self, frame)
     }
 }
@@ -101,7 +101,7 @@ pub enum ConnEvent {
     /// A frame of the handshake. The reader waits for [`ConnHandle::proceed`] or [`ConnHandle::established`].
     HandshakeFrame(ConnId, Bytes),
     /// An opened frame.
-    Plaintext(ConnId, Bytes),
+    Plaintext(ConnId, BytesMut),
     /// A batch was written: room for one more.
     Ready(ConnId),
     /// It is over.

@@ -25,9 +25,9 @@ impl FrameSealer for Flip {
 }
 
 impl FrameOpener for Flip {
-    fn open(&mut self, frame: BytesMut) -> Result<Bytes, LinkError> {
+    fn open(&mut self, frame: BytesMut) -> Result<BytesMut, LinkError> {
         let batch = self.seal(Now::ZERO, frame);
-        if batch[0] == 0xff { Err(LinkError::BadFrame) } else { Ok(batch.freeze()) }
+        if batch[0] == 0xff { Err(LinkError::BadFrame) } else { Ok(batch) }
     }
 }
 

@@ -9,7 +9,7 @@ mod traffic;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::rng::Rng;
@@ -241,7 +241,7 @@ impl Net {
     /// Bodies of messages that a node received.
     fn received(&self, n: usize) -> Vec<Bytes> {
         let body = |event: &Event| match event {
-            Event::Message { body, .. } => Some(body.clone()),
+            Event::Message { body, .. } => Some(body.clone().freeze()),
             _ => None,
         };
         self.nodes[n].events.iter().filter_map(body).collect()

@@ -149,7 +149,7 @@ fn random_batches_never_panic() {
         let conn = net.only(0).unwrap().conn;
         let mut batch = vec![0; usize::try_from(rng.public_below(64)).unwrap()];
         rng.fill_public(&mut batch);
-        net.nodes[0].links.handle_plaintext(net.now, conn, batch.into());
+        net.nodes[0].links.handle_plaintext(net.now, conn, &batch[..]);
         net.advance(Duration::from_secs(1));
     }
     assert!(net.nodes[0].links.counters().garbage > 10);

@@ -178,7 +178,7 @@ impl Net {
             Frame::Sealed(frame) => {
                 let (_, opener) = end.crypto.as_mut().expect("sealed frames come after the handshake");
                 let plaintext = opener.open(frame).expect("frames of an authenticated peer open");
-                self.heard.iter_mut().for_each(|heard| heard.push(plaintext.clone()));
+                self.heard.iter_mut().for_each(|heard| heard.push(plaintext.clone().freeze()));
                 Input::Plaintext { conn, plaintext }
             }
         };
