@@ -167,7 +167,11 @@ async fn listen(serving: &Serving) -> Result<Listener, NotListening> {
 /// Announces the service, trying until it is; then waits for ever.
 async fn keep_announced(serving: &Serving) {
     let mut pauses = Pauses::new(serving);
-    while serving.service.publish {
+    if !serving.service.publish {
+        serving.status.set(LISTENING);
+        return std::future::pending().await;
+    }
+    loop {
         pauses.attempt();
         let Err(error) = publish::announce(&serving.handle, &serving.service).await else { break };
         tracing::warn!(service = serving.service.name, "not announced: {error}");

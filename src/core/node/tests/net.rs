@@ -134,7 +134,8 @@ impl Net {
     pub fn inject(&mut self, from: usize, to: usize, batch: BytesMut) -> bool {
         let ends = &self.ends;
         let leads = |end: &End| end.node == from && ends.get(&end.other).is_some_and(|other| other.node == to);
-        let linked = ends.iter().filter(|(_, end)| leads(end) && end.crypto.is_some()).map(|(conn, _)| *conn).next_back();
+        let linked =
+            ends.iter().filter(|(_, end)| leads(end) && end.crypto.is_some()).map(|(conn, _)| *conn).next_back();
         let Some(conn) = linked else { return false };
         let now = self.now;
         let sealer = self.ends.get_mut(&conn).and_then(|end| end.crypto.as_mut()).map(|(sealer, _)| sealer);

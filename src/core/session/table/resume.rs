@@ -4,8 +4,8 @@
 use super::limits::{REJECTED_MAX, RETRY_JITTER};
 use super::{Channel, End, Event, SessionId, Sessions, Timer};
 use crate::crypto::{hash, same_secret};
-use crate::session::{CarrierId, ChannelId};
 use crate::session::handshake::Resumption;
+use crate::session::{CarrierId, ChannelId};
 use crate::time::Now;
 use crate::wire::session_handshake::Message;
 
