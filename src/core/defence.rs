@@ -2,7 +2,7 @@
 //! where it acts.
 //!
 //! A release cannot switch any off: there [`on`] is `true`, which the compiler knows. A test
-//! switches one off for its thread ([`without`]) to show that the attack which it stops is real:
+//! switches one off for its thread (`without`) to show that the attack which it stops is real:
 //! see `attacks`.
 
 use crate::crypto::Purpose;

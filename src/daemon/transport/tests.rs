@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tarnet_core::crypto::PeerId;
 use tarnet_core::link::{Error as LinkError, Pin};
 use tarnet_core::rng::Rng;

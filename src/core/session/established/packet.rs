@@ -1,7 +1,7 @@
 //! Sealing and opening packets: keys per direction that ratchet, masked headers.
 //!
-//! The sender moves to its next key after [`limits::RATCHET_AFTER`] or
-//! [`limits::RATCHET_PACKETS`], once a packet under the present one was acknowledged, so
+//! The sender moves to its next key after `RATCHET_AFTER` or
+//! `RATCHET_PACKETS`, once a packet under the present one was acknowledged, so
 //! that the two ends are never more than one key apart. The receiver follows only when a
 //! packet opens under the next key, and still opens stragglers under the previous one for
 //! a grace. Each key is derived from the one before and wiped with it.

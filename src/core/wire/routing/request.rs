@@ -154,7 +154,7 @@ pub struct ProbeFound {
     pub proof: OriginProof,
     /// Its sequence number.
     pub seq: u8,
-    /// Distance of whoever sends this, below [`METRIC_END`].
+    /// Distance of whoever sends this, below `METRIC_END`.
     pub metric: u16,
     /// The chain's element for (seq, metric).
     pub chain: Element,
