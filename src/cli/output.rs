@@ -30,17 +30,32 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// Prints the error, the hint if there is one, and gives the exit code.
+    /// What usually helps, where nobody knows better.
+    fn usual_hint(&self) -> &'static str {
+        match self {
+            Self::Api(Error::NoDaemon { .. }) => "start it with `tarnetd`, or name its socket with --socket",
+            Self::Api(Error::NotFound(_)) | Self::NotFound(_) => {
+                "what there is: `tarnet identity list`, `tarnet tns list`, `tarnet peers list`, `tarnet expose list`"
+            }
+            Self::Api(Error::TimedOut(_)) | Self::TimedOut(_) => {
+                "`tarnet status` and `tarnet peers list` show whether this node is linked at all"
+            }
+            Self::Api(Error::Usage(_)) | Self::Usage(_) => "`tarnet help COMMAND` shows how it is typed",
+            Self::Api(Error::Refused(_) | Error::Broken(_)) | Self::Refused(..) | Self::Failed(_) => {
+                "the daemon's log may say more"
+            }
+        }
+    }
+
+    /// Prints the error, a hint, and gives the exit code.
     pub fn report(&self) -> ExitCode {
         eprintln!("tarnet: {self}");
         let hint = match self {
             Self::Api(error) => error.hint(),
             Self::Refused(_, hint) => hint,
-            _ => "",
+            Self::TimedOut(_) | Self::NotFound(_) | Self::Usage(_) | Self::Failed(_) => "",
         };
-        if !hint.is_empty() {
-            eprintln!("hint: {hint}");
-        }
+        eprintln!("hint: {}", if hint.is_empty() { self.usual_hint() } else { hint });
         ExitCode::from(match self {
             Self::Api(Error::NoDaemon { .. }) => 3,
             Self::Api(Error::NotFound(_)) | Self::NotFound(_) => 4,

@@ -71,6 +71,7 @@ pub fn main() -> ExitCode {
         if flags.cleanup {
             tun::cleanup(&paths.state_dir).await?;
             let _ = std::fs::remove_file(&paths.socket);
+            let _ = std::fs::remove_file(paths.socket.with_file_name("resolve.sock"));
             return Ok(());
         }
         if flags.check {

@@ -75,7 +75,10 @@ impl<S: Store> Node<S> {
         while let Some(event) = self.routing.poll_event() {
             busy = true;
             match event {
-                routing::Event::RouteUp { dest } => self.contact_up(now, dest),
+                routing::Event::RouteUp { dest } => {
+                    self.contact_up(now, dest);
+                    self.sessions.handle_route_up(now, &dest);
+                }
                 routing::Event::RouteDown { dest } => self.contact_down(now, dest),
                 routing::Event::Datagram { payload, neighbour, reply } => {
                     let via = match reply {

@@ -91,6 +91,9 @@ impl Engine {
 
     /// A handshake failed: the dialler's business, and where it concerns trust, the operator's.
     fn on_conn_failed(&mut self, conn: tarnet_core::link::ConnId, why: &LinkError) {
+        if let LinkError::Downgrade(peer) = why {
+            tracing::warn!("{why}: refused; if the node there was changed on purpose: tarnet peers forget {peer}");
+        }
         if let LinkError::PinMismatch { expected, found } = why {
             let address = self.conns.get(&conn).map(|found| found.address.clone()).unwrap_or_default();
             tracing::warn!(

@@ -55,6 +55,8 @@ struct Target {
 struct State {
     place: Place,
     expect: Pin,
+    /// The expectation was configured with the URI: nothing seen or forgotten changes it.
+    pinned: bool,
     /// The peer that answered last.
     peer: Option<PeerId>,
     conn: Option<ConnId>,
@@ -121,7 +123,7 @@ impl Dialler {
         }
         let expect = uri.pin.or(remembered).map_or(Pin::None, Pin::Required);
         let key = TargetKey::Uri(uri.place());
-        self.start(key, Place::Uri(uri.place()), expect, Duration::ZERO)
+        self.start(key, Place::Uri(uri.place()), expect, uri.pin.is_some(), Duration::ZERO)
     }
 
     /// Dials a peer seen on the local network. Only the side with the smaller PeerId (`first`) dials at once.
@@ -130,7 +132,7 @@ impl Dialler {
     /// See [`DialError`].
     pub fn hint(&self, peer: PeerId, addresses: Vec<SocketAddr>, first: bool) -> Result<(), DialError> {
         let delay = if first { Duration::ZERO } else { HINT_FALLBACK_DELAY };
-        self.start(TargetKey::Peer(peer), Place::Addresses(addresses), Pin::Hint(peer), delay)
+        self.start(TargetKey::Peer(peer), Place::Addresses(addresses), Pin::Hint(peer), false, delay)
     }
 
     /// Forgets a URI. Its connection, if one is open, lives on.
@@ -153,9 +155,13 @@ impl Dialler {
         self.0.linked.send_modify(|linked| _ = linked.remove(peer));
     }
 
-    /// The handshake of `conn` ended well: its target has worked, and `peer` is behind it.
+    /// The handshake of `conn` ended well: its target has worked, and `peer` is behind it. At a URI without a pin it
+    /// is expected from now on (trust on first use).
     pub fn established(&self, conn: ConnId, peer: PeerId) {
         self.with_conn(conn, |state| {
+            if matches!((&state.place, state.expect), (Place::Uri(_), Pin::None)) {
+                state.expect = Pin::Required(peer);
+            }
             (state.peer, state.established, state.failures, state.error) = (Some(peer), true, 0, None);
         });
     }
@@ -182,13 +188,18 @@ impl Dialler {
         }
     }
 
-    /// Expects nobody in particular any more where `peer` was remembered; a pin in the URI stays.
+    /// Expects nobody in particular any more where `peer` was remembered; a pin in the URI stays. Whoever waits to
+    /// dial it tries again now.
     pub fn forget(&self, peer: &PeerId) {
         for (target, _) in lock(&self.0.table).targets.values() {
             let mut state = lock(&target.state);
-            let pinned = matches!(&state.place, Place::Uri(uri) if uri.pin.is_some());
-            if state.expect.peer() == Some(*peer) && !pinned {
+            if state.expect.peer().or(state.peer) != Some(*peer) {
+                continue;
+            }
+            if !state.pinned {
                 (state.expect, state.peer) = (Pin::None, None);
+            }
+            if state.conn.is_none() {
                 target.wake.notify_one();
             }
         }
@@ -234,12 +245,12 @@ impl Dialler {
     }
 
     /// Starts the loop of a target, or gives a running one its new place.
-    fn start(&self, key: TargetKey, place: Place, expect: Pin, delay: Duration) -> Result<(), DialError> {
+    fn start(&self, key: TargetKey, place: Place, expect: Pin, pinned: bool, delay: Duration) -> Result<(), DialError> {
         let mut table = lock(&self.0.table);
         if let Some((target, _)) = table.targets.get(&key) {
             let mut state = lock(&target.state);
             if state.place != place || state.expect != expect {
-                (state.place, state.expect) = (place, expect);
+                (state.place, state.expect, state.pinned) = (place, expect, pinned);
                 target.wake.notify_one();
             }
             return Ok(());
@@ -247,7 +258,7 @@ impl Dialler {
         if table.targets.len() >= TARGETS_MAX {
             return Err(DialError::TooMany);
         }
-        let state = State { place, expect, peer: None, conn: None, established: false, failures: 0, error: None };
+        let state = State { place, expect, pinned, peer: None, conn: None, established: false, failures: 0, error: None };
         let target = Arc::new(Target { key: key.clone(), delay, wake: Notify::new(), state: Mutex::new(state) });
         let backoff = Backoff::new(table.rng.fork("dial"));
         let task = tokio::spawn(run(Arc::downgrade(&self.0), Arc::clone(&target), backoff));

@@ -3,7 +3,7 @@
 
 use super::limits::{REJECTED_MAX, RETRY_JITTER};
 use super::{Channel, End, Event, SessionId, Sessions, Timer};
-use crate::crypto::{hash, same_secret};
+use crate::crypto::{PeerId, hash, same_secret};
 use crate::session::handshake::Resumption;
 use crate::session::{CarrierId, ChannelId};
 use crate::time::Now;
@@ -25,6 +25,19 @@ impl Sessions {
         let (node, blob) = (end.descriptor.node, Message::Resume(tag).encode().into());
         self.by_carrier.insert(carrier, id);
         self.events.push_back(Event::NeedCircuit { carrier, node, blob, proof_hash: hash(&reveal) });
+    }
+
+    /// There are next hops to a node that had none: handshakes and sessions that wait to try again do so now.
+    pub fn handle_route_up(&mut self, now: Now, node: &PeerId) {
+        let dials = self.dials.iter().filter(|(_, dial)| dial.descriptor.node == *node).map(|(id, _)| *id);
+        let waits = |id: &SessionId| self.timers.at(&Timer::Dial(*id)).is_some();
+        let dials: Vec<SessionId> = dials.filter(waits).collect();
+        let leads = |end: &End| matches!(end, End::Initiator(end) if end.descriptor.node == *node);
+        let sessions = self.sessions.iter().filter(|(_, session)| leads(&session.end)).map(|(id, _)| *id);
+        let waits = |id: &SessionId| self.timers.at(&Timer::Resume(*id)).is_some();
+        let sessions: Vec<SessionId> = sessions.filter(waits).collect();
+        dials.into_iter().for_each(|id| self.timers.set(Timer::Dial(id), now.instant));
+        sessions.into_iter().for_each(|id| self.timers.set(Timer::Resume(id), now.instant));
     }
 
     /// The circuit of a resumption is there, with the far node's answer.

@@ -48,6 +48,27 @@ fn a_way_found_within_a_minute_continues_the_session() {
 }
 
 #[test]
+fn a_route_that_comes_back_is_used_at_once() {
+    let mut net = Net::new();
+    let machine = signing_key(1).public().peer_id();
+    net.nodes[ALICE].listen(listen(Net::owner(ALICE), 80)).unwrap();
+    net.nodes[ALICE].listen(listen(Owner::Peer(machine), 80)).unwrap();
+    let [theirs, ours] = net.channel(1, 80);
+    net.weather = Weather::NoRoute;
+    net.cut();
+    net.nodes[BOB].write(net.now, ours, Bytes::from_static(b"patience")).unwrap();
+    net.run(Duration::from_secs(30));
+    let descriptor = net.descriptor(ALICE, Owner::Peer(machine));
+    net.nodes[BOB].connect(net.now, ConnectId(2), Net::acting(BOB), &descriptor, open(80, None, b""));
+    net.run(Duration::from_secs(1));
+    net.weather = Weather::Fair;
+    net.nodes[BOB].handle_route_up(net.now, &machine);
+    net.run(DELAY * 6);
+    assert_eq!(net.read_all(ALICE, theirs), b"patience");
+    assert!(net.incoming(ALICE).is_some());
+}
+
+#[test]
 fn no_way_for_a_minute_resets_channels_as_lost_at_both_ends() {
     let mut net = Net::new();
     net.nodes[ALICE].listen(listen(Net::owner(ALICE), 80)).unwrap();
