@@ -182,7 +182,30 @@ async fn a_target_is_dialled_rests_while_linked_and_comes_back_after_a_loss() {
     assert!(matches!(next(&mut dialled).await, ConnEvent::Closed(..)));
     assert!(timeout(Duration::from_millis(600), dialled.recv()).await.is_err(), "rests: linked by another way");
     dialler.peer_down(&peer);
-    assert!(matches!(next(&mut dialled).await, ConnEvent::Dialled { .. }));
+    let ConnEvent::Dialled { expect, handle, .. } = next(&mut dialled).await else { panic!("dialled") };
+    assert_eq!(expect, Pin::Required(peer), "who answered first is expected from then on");
+    let pause = next_dial_after_failures(&mut dialled, handle).await;
+    assert!(pause >= Duration::from_millis(900), "{pause:?}");
+    dialler.forget(&peer);
+    let ConnEvent::Dialled { expect, .. } = timeout(Duration::from_millis(500), next(&mut dialled)).await.unwrap() else {
+        panic!("dialled at once")
+    };
+    assert_eq!(expect, Pin::None);
+}
+
+/// Lets three attempts fail; gives the pause before the last, which is shorter than the one that follows.
+async fn next_dial_after_failures(dialled: &mut Receiver<ConnEvent>, handle: ConnHandle) -> Duration {
+    let (mut handle, mut since) = (handle, std::time::Instant::now());
+    for _ in 0..3 {
+        since = std::time::Instant::now();
+        handle.close();
+        assert!(matches!(next(dialled).await, ConnEvent::Closed(..)));
+        let ConnEvent::Dialled { handle: again, .. } = next(dialled).await else { panic!("dialled") };
+        handle = again;
+    }
+    handle.close();
+    assert!(matches!(next(dialled).await, ConnEvent::Closed(..)));
+    since.elapsed()
 }
 
 #[tokio::test]
