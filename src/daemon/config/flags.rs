@@ -19,7 +19,7 @@ pub struct Flags {
     /// Serve the control socket at PATH
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Dial this peer instead of the configured ones (may be repeated): tcp://host:7946#<peer id>
+    /// Dial this peer instead of the configured ones (may be repeated): `tcp://host:7946#PEERID`
     #[arg(long, value_name = "URI")]
     pub bootstrap: Vec<String>,
     /// Do not make a TUN interface

@@ -1,7 +1,7 @@
 //! Services of this machine on the overlay: `services.d/*.toml` become listeners, each
 //! joined to a local socket, and announced through TNS.
 //!
-//! [`file`] reads one service file, [`Exposer`] keeps the running ones in step with the
+//! `file` reads one service file, [`Exposer`] keeps the running ones in step with the
 //! folder, [`serve`] answers connections, [`publish`] the records in the zones.
 
 mod exposer;
