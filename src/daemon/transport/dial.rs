@@ -258,7 +258,8 @@ impl Dialler {
         if table.targets.len() >= TARGETS_MAX {
             return Err(DialError::TooMany);
         }
-        let state = State { place, expect, pinned, peer: None, conn: None, established: false, failures: 0, error: None };
+        let state =
+            State { place, expect, pinned, peer: None, conn: None, established: false, failures: 0, error: None };
         let target = Arc::new(Target { key: key.clone(), delay, wake: Notify::new(), state: Mutex::new(state) });
         let backoff = Backoff::new(table.rng.fork("dial"));
         let task = tokio::spawn(run(Arc::downgrade(&self.0), Arc::clone(&target), backoff));

@@ -30,4 +30,6 @@ pub use pipe::{FrameRead, FrameWrite, Pipe, PipeError};
 pub use tcp::TcpPipe;
 
 #[cfg(test)]
+mod pty;
+#[cfg(test)]
 mod tests;

@@ -187,7 +187,8 @@ async fn a_target_is_dialled_rests_while_linked_and_comes_back_after_a_loss() {
     let pause = next_dial_after_failures(&mut dialled, handle).await;
     assert!(pause >= Duration::from_millis(900), "{pause:?}");
     dialler.forget(&peer);
-    let ConnEvent::Dialled { expect, .. } = timeout(Duration::from_millis(500), next(&mut dialled)).await.unwrap() else {
+    let ConnEvent::Dialled { expect, .. } = timeout(Duration::from_millis(500), next(&mut dialled)).await.unwrap()
+    else {
         panic!("dialled at once")
     };
     assert_eq!(expect, Pin::None);
