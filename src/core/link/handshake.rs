@@ -67,6 +67,11 @@ impl Terms {
         }
     }
 
+    /// Whether we have the hybrid key agreement.
+    pub(super) fn is_hybrid(&self) -> bool {
+        self.groups.contains(&Group::X25519MlKem768)
+    }
+
     /// Our own id.
     pub(super) fn me(&self) -> PeerId {
         self.me

@@ -222,10 +222,11 @@ impl Links {
         self.terms.me()
     }
 
-    /// Whether `peer` must not be accepted with `group`.
+    /// Whether `peer` must not be accepted with `group`. Never by a node that is itself configured without the hybrid
+    /// agreement: it is we who came with less then, and no peer can answer with more.
     pub(super) fn is_below_floor(&self, peer: &PeerId, group: Group) -> bool {
         let known = self.floor_given.contains(peer) || self.floor_learned.contains(peer);
-        known && group < Group::X25519MlKem768 && defence::on(Defence::GroupFloor)
+        known && group < Group::X25519MlKem768 && self.terms.is_hybrid() && defence::on(Defence::GroupFloor)
     }
 
     /// Learns the floor of a peer from a link. At the bound, the one learned first is forgotten.
