@@ -95,7 +95,8 @@ impl Engine {
             tracing::warn!("{why}: refused; if the node there was changed on purpose: tarnet peers forget {peer}");
         }
         if let LinkError::PinMismatch { expected, found } = why {
-            let address = self.conns.get(&conn).map(|found| found.address.clone()).unwrap_or_default();
+            // The connection itself is out of the table by now; its target is not.
+            let address = self.dialler.uri_of(conn).map_or_else(|| "a peer".into(), |uri| uri.to_string());
             tracing::warn!(
                 "{address} answered as {found}, expected {expected}; if the node there was replaced: tarnet peers forget {expected}"
             );
