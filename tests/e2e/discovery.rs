@@ -48,3 +48,23 @@ fn neighbours_with_link_local_ipv4_alone_get_one_link() {
         });
     });
 }
+
+#[test]
+fn configured_address_of_a_neighbour_that_is_linked_already_rests() {
+    in_lab(|lab| {
+        let [carol, dave] = ["carol", "dave"].map(|name| lab.machine(name));
+        lab.switch(&[&carol, &dave], &["10.78.0.1/24", "10.78.0.2/24"]);
+        dave.start();
+        carol.start();
+        carol.tn(&["wait", "--links", "1", "--timeout", "20s"]);
+        let theirs = dave.peer_id();
+        carol.tn(&["peers", "add", "tcp://10.78.0.2:7946"]);
+        until(10, "the address is known as dave's, without complaint", || {
+            let peers = carol.json(&["peers", "list"]);
+            let mut list = peers.as_array().expect("a list").iter();
+            let found = list.find(|peer| peer["address"] == "tcp://10.78.0.2:7946");
+            found.is_some_and(|peer| peer["peer_id"] == theirs.as_str() && peer["error"] == "")
+        });
+        assert_eq!((carol.links(), dave.links()), (1, 1));
+    });
+}

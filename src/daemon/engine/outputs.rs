@@ -91,6 +91,10 @@ impl Engine {
 
     /// A handshake failed: the dialler's business, and where it concerns trust, the operator's.
     fn on_conn_failed(&mut self, conn: tarnet_core::link::ConnId, why: &LinkError) {
+        if let LinkError::AlreadyLinked(peer) = why {
+            // The address leads to a neighbour: the target rests while that link is up.
+            return self.dialler.established(conn, *peer);
+        }
         if let LinkError::Downgrade(peer) = why {
             tracing::warn!("{why}: refused; if the node there was changed on purpose: tarnet peers forget {peer}");
         }
