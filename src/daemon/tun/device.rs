@@ -49,11 +49,12 @@ impl Device {
         let device = DeviceBuilder::new()
             .name(name)
             .ipv4(v4, addresses.ipv4.len, None)
-            .with(|builder| {
-                builder.tx_queue_len(QUEUE_LEN);
-            })
             .build_async()
             .map_err(TunError::from_device)?;
+        // Inside a user namespace the kernel keeps its own length, which is enough to work with.
+        if let Err(error) = device.set_tx_queue_len(QUEUE_LEN) {
+            tracing::debug!(%error, "the TUN device keeps its queue length");
+        }
         let mtu = match device.set_mtu(mtu) {
             Ok(()) => mtu,
             Err(error) if mtu > MTU_FALLBACK => {
