@@ -1,44 +1,49 @@
 //! What an observer sees: packets on a cable, counters, and the memory of a process.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::{Arc, Mutex};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 
 use super::{Machine, sh, until};
 
-/// A running capture of everything that a machine sees on all its interfaces.
+/// Bytes of packets that the kernel may hold for the capture, so that a busy reader loses none.
+const CAPTURE_BUFFER: usize = 64 << 20;
+
+/// A running capture of every packet that a machine sends or receives on any interface, as `tcpdump -i any` would see
+/// them, which an ordinary user cannot run in namespaces of his own.
 pub struct Capture {
-    child: Child,
-    file: std::path::PathBuf,
+    /// Everything seen so far.
+    seen: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Capture {
-    /// Starts it; returns when the kernel hands packets over.
+    /// Starts it; from now on nothing is missed.
     pub fn start(machine: &Machine) -> Self {
-        let file = machine.path("capture.pcap");
-        let mut command = Command::new("tcpdump");
-        command.args(["-i", "any", "-U", "--immediate-mode", "-s", "0", "-B", "16384", "-Z", "root", "-w"]).arg(&file);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = machine.start_command(command);
-        let errors = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut lines = errors.lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.contains("listening on")), "tcpdump does not start");
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, file }
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let socket = machine.inside(|| {
+            socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll).expect("a raw socket")
+        });
+        // An ordinary user gets what the system allows to all.
+        let forced = setsockopt(&socket, sockopt::RcvBufForce, &CAPTURE_BUFFER);
+        forced.or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &CAPTURE_BUFFER)).expect("a buffer");
+        let writer = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            let mut packet = vec![0; 1 << 17];
+            while let Ok(count) = nix::unistd::read(&socket, &mut packet) {
+                writer.lock().expect("the other side does not panic").extend_from_slice(&packet[..count]);
+            }
+        });
+        Self { seen }
     }
 
-    /// Ends it when it has seen `last`, which is sent in the clear; gives all bytes captured.
-    pub fn end(mut self, last: &[u8]) -> Vec<u8> {
-        until(20, "the capture sees what is sent in the clear", || {
-            std::fs::read(&self.file).is_ok_and(|bytes| holds(&bytes, last))
-        });
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
-        kill(pid, Signal::SIGTERM).expect("our child");
-        self.child.wait().expect("our child");
-        std::fs::read(self.file).expect("a capture")
+    /// Waits until it has seen `last`, which is sent in the clear; gives all bytes captured.
+    pub fn end(self, last: &[u8]) -> Vec<u8> {
+        let seen = || self.seen.lock().expect("the other side does not panic");
+        until(20, "the capture sees what is sent in the clear", || holds(&seen(), last));
+        let all = seen().clone();
+        all
     }
 }
 
