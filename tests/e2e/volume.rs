@@ -72,5 +72,6 @@ fn many_bytes_through_a_relay_and_a_lossy_cable_arrive_whole_in_bounded_memory()
         let trio = lossy(lab);
         serve_volume(&trio);
         arrives_whole(&trio.bob, &[&trio.alice, &trio.relay, &trio.bob]);
+        assert!(lab.lost(1) > 0, "the lossy cable lost nothing");
     });
 }

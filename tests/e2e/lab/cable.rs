@@ -1,6 +1,6 @@
 //! Cables between machines: plain, shared by many (a switch), and lossy.
 
-use super::{Lab, Machine, sh};
+use super::{Lab, Machine, sh, watch};
 
 impl Lab {
     /// A cable: `a` is 10.77.N.1, `b` is 10.77.N.2.
@@ -26,13 +26,19 @@ impl Lab {
              ip -n {a} route add 10.77.{m}.0/24 via 10.77.{n}.2; ip -n {b} route add 10.77.{n}.0/24 via 10.77.{m}.1
              ip netns exec {r} nft -f - <<'T'
 table inet loss {{
+  counter lost {{ }}
   chain passing {{
     type filter hook forward priority 0; policy accept;
-    numgen random mod 1000 < {per_mille} counter drop
+    numgen random mod 1000 < {per_mille} counter name lost drop
   }}
 }}
 T"
         ));
+    }
+
+    /// Packets that lossy cable `n` has lost so far.
+    pub fn lost(&self, n: u8) -> u64 {
+        watch::counted(&format!("loss{n}"), "inet loss lost")
     }
 
     /// A switch that machines share, with addresses from `address` (prefix of a /16 or /24), or

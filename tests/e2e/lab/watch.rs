@@ -107,8 +107,13 @@ T"
 
 /// Packets that reached the Internet so far.
 pub fn leaked(internet: &Machine) -> u64 {
-    let said = internet.run(&["nft", "-j", "list", "counter", "netdev", "watch", "leaked"]);
-    let json: serde_json::Value = serde_json::from_str(&said.out).expect("nft prints JSON");
+    counted(internet.name(), "netdev watch leaked")
+}
+
+/// The packets of a counter (family, table, name) of a machine.
+pub fn counted(machine: &str, counter: &str) -> u64 {
+    let said = sh(&format!("ip netns exec {machine} nft -j list counter {counter}"));
+    let json: serde_json::Value = serde_json::from_str(&said).expect("nft prints JSON");
     let items = json["nftables"].as_array().expect("a list");
     items.iter().find_map(|item| item["counter"]["packets"].as_u64()).expect("the counter")
 }
