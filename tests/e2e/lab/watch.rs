@@ -42,8 +42,7 @@ impl Capture {
     pub fn end(self, last: &[u8]) -> Vec<u8> {
         let seen = || self.seen.lock().expect("the other side does not panic");
         until(20, "the capture sees what is sent in the clear", || holds(&seen(), last));
-        let all = seen().clone();
-        all
+        seen().clone()
     }
 }
 
