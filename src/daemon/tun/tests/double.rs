@@ -8,7 +8,7 @@ use tarnet_core::names::Record;
 use tarnet_core::session::Refusal;
 use tokio::sync::mpsc;
 
-use crate::channel::{Channel, ChannelEnd, ChannelError, ChannelKey, channel};
+use crate::channel::{Channel, ChannelEnd, ChannelError, ChannelKey, QUEUE_BYTES_MAX, channel};
 use crate::handle::{ConnectError, Pong, Request, ResolveError, Resolved, ResolvedRecord, Target};
 
 /// Gives back what it gets.
@@ -100,8 +100,11 @@ async fn serve(port: u16, mut end: ChannelEnd, mut kicked: mpsc::Receiver<Channe
     loop {
         match port {
             SOURCE => {
-                while end.room() > 0 {
-                    end.give(chunk.clone());
+                // As much as the queue holds, once per wake-up: where nobody reads any more there is always room.
+                for _ in 0..QUEUE_BYTES_MAX / CHUNK {
+                    if end.room() > 0 {
+                        end.give(chunk.clone());
+                    }
                 }
             }
             LOST => {
