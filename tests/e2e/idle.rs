@@ -9,7 +9,7 @@ const SETTLED_S: u64 = 25;
 /// How long they are watched, seconds of their own clock.
 const WATCHED_S: u64 = 15;
 /// What a daemon that does nothing may hold, bytes.
-const MEMORY_MAX: u64 = 64 << 20;
+const MEMORY_MAX: u64 = 30 << 20;
 /// What it may send, bytes a second.
 const RATE_MAX: u64 = 1_000;
 
