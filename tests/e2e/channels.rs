@@ -50,10 +50,10 @@ fn machines_connect_by_peer_id_and_either_side_may_finish_first() {
         assert_eq!(far.line(), "hello alice");
         far.say("hello bob\n");
         assert_eq!(near.line(), "hello bob");
-        // The end of standard input is half a close: the other half still speaks.
-        near.close();
         far.say("still here\n");
         assert_eq!(near.line(), "still here");
+        // The end of standard input ends the far program, and its end ours: both without an error.
+        near.close();
         let (far_code, rest, messages) = far.end();
         assert_eq!((far_code, rest.as_str()), (Some(0), ""), "{messages}");
         let (near_code, rest, messages) = near.end();

@@ -131,10 +131,13 @@ async fn pump(
     early: BytesMut,
 ) {
     let stream = mode == Mode::ReliableOrdered;
-    // When the far side is done, so is the client: its half-closed input is not waited for.
     let up = tokio::spawn(up(from, channel.writer, stream, early));
-    down(to, channel.reader, stream).await;
-    up.abort();
+    match down(to, channel.reader, stream).await {
+        // The far side has ended its half; ours ends when the client closes, with what it had said before.
+        Down::Ended => drop(up.await),
+        // Nobody is there to read: the far side learns it by a reset.
+        Down::ClientGone => up.abort(),
+    }
 }
 
 /// Client to channel.
@@ -151,8 +154,7 @@ async fn up(mut from: ReadHalf<TokioIo<Upgraded>>, mut writer: ChannelWriter, st
         buffer.reserve(CHUNK_LEN);
         match from.read_buf(&mut buffer).await {
             Ok(0) => {
-                writer.finish().await;
-                return std::future::pending().await;
+                return writer.finish().await;
             }
             Ok(_) => {}
             Err(_) => return,
@@ -181,14 +183,23 @@ async fn send_messages(writer: &mut ChannelWriter, buffer: &mut BytesMut) -> Opt
     Some(())
 }
 
+/// How the direction to the client ended.
+enum Down {
+    /// The far side finished or broke; the client was told.
+    Ended,
+    /// The client does not take it.
+    ClientGone,
+}
+
 /// Channel to client.
-async fn down(mut to: WriteHalf<TokioIo<Upgraded>>, mut reader: ChannelReader, stream: bool) {
+async fn down(mut to: WriteHalf<TokioIo<Upgraded>>, mut reader: ChannelReader, stream: bool) -> Down {
     while let Ok(Some(chunk)) = reader.recv().await {
         let len = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
         let head = if stream { Ok(()) } else { to.write_all(&len.to_be_bytes()).await };
         if head.is_err() || to.write_all(&chunk).await.is_err() {
-            return;
+            return Down::ClientGone;
         }
     }
     let _ = to.shutdown().await;
+    Down::Ended
 }
