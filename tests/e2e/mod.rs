@@ -5,6 +5,7 @@ mod lab;
 mod agreement;
 mod channels;
 mod churn;
+mod demo;
 mod dht;
 mod discovery;
 mod errors;
