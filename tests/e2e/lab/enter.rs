@@ -11,7 +11,7 @@ use super::until::wait_for;
 
 /// Set for the run inside the namespaces.
 const INSIDE: &str = "TARNET_E2E_INSIDE";
-/// How long one test may take before it is ended as hung.
+/// How long one test may take before it is ended as hung; the long forms of some (`TARNET_E2E_TIME_MAX`, seconds) take more.
 const TEST_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Runs `body` in a laboratory of its own. Without the privilege it says SKIPPED and returns;
@@ -64,7 +64,9 @@ fn possible(root: bool) -> Result<(), String> {
 fn outcome(mut child: Child) -> Output {
     let stdout = drain(child.stdout.take().expect("it is piped"));
     let stderr = drain(child.stderr.take().expect("it is piped"));
-    let ended = wait_for(TEST_TIME_MAX, || child.try_wait().expect("it is our child"));
+    let limit = std::env::var("TARNET_E2E_TIME_MAX").ok().and_then(|text| text.parse().ok());
+    let limit = limit.map_or(TEST_TIME_MAX, Duration::from_secs);
+    let ended = wait_for(limit, || child.try_wait().expect("it is our child"));
     let status = ended.unwrap_or_else(|| {
         // The first process of its namespace goes with it, and so do all others in there.
         child.kill().expect("it is our child");
