@@ -68,6 +68,8 @@ impl<S: Store> Node<S> {
                     self.counters.bad_messages += 1;
                     tracing::debug!(?peer, %error, "bad path message");
                 }
+                // The first cell of a path may follow its opening in the same batch: the session must be there by then.
+                self.drain_paths(now);
             }
             _ => self.counters.bad_messages += 1,
         }

@@ -170,7 +170,10 @@ fn a_ping_by_peer_id_tells_time_and_hops_and_everything_is_given_back() {
         });
         let (got, rtt) = pong.unwrap();
         assert_eq!(got, hops);
-        assert!(rtt >= Duration::from_millis(4) * u32::from(hops) && rtt < Duration::from_secs(1), "{rtt:?}");
+        // The refusal follows the path's opening in the same batch: a session that is not there yet would lose it,
+        // and it would come again only after the first probe timeout, a third of a second later.
+        let round_trip = Duration::from_millis(4) * u32::from(hops);
+        assert!(rtt >= round_trip && rtt < 3 * round_trip, "{rtt:?}");
     }
     net.run(Duration::from_secs(200));
     for node in &net.nodes {
