@@ -193,9 +193,9 @@ pub struct Peer {
     pub peer_id: String,
     /// The address or URI.
     pub address: String,
-    /// `linked`, `dialling`, `waiting`, `known`.
+    /// `linked`, `connected`, `dialling`, `waiting`, `known`.
     pub state: String,
-    /// Where it comes from: `bootstrap`, `mdns`, `inbound`.
+    /// Where it comes from: `bootstrap`, `mdns`; of a link who dialled: `inbound`, `outbound`.
     pub source: String,
     /// Last error, empty if none.
     pub error: String,

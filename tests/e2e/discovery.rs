@@ -65,6 +65,13 @@ fn configured_address_of_a_neighbour_that_is_linked_already_rests() {
             let found = list.find(|peer| peer["address"] == "tcp://10.78.0.2:7946");
             found.is_some_and(|peer| peer["peer_id"] == theirs.as_str() && peer["error"] == "")
         });
+        let sources = |machine: &Machine| -> std::collections::BTreeSet<String> {
+            let peers = machine.json(&["peers", "list"]);
+            let rows = peers.as_array().expect("a list").iter();
+            rows.filter(|peer| peer["state"] != "linked").map(|peer| peer["source"].to_string()).collect()
+        };
+        assert!(sources(&carol).contains("\"bootstrap\""), "{:?}", sources(&carol));
+        assert!(!sources(&dave).contains("\"bootstrap\""), "{:?}", sources(&dave));
         assert_eq!((carol.links(), dave.links()), (1, 1));
     });
 }

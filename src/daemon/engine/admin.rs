@@ -151,7 +151,7 @@ impl Engine {
                     "dialling"
                 }
                 .into(),
-                source: "configured".into(),
+                source: if target.hint { "mdns" } else { "bootstrap" }.into(),
                 error: target.error.unwrap_or_default(),
             });
         }

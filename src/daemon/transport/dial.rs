@@ -70,6 +70,8 @@ struct State {
 pub struct TargetStatus {
     /// The URI, or the addresses of a hint.
     pub place: String,
+    /// Whether it was seen on the local network, not configured.
+    pub hint: bool,
     /// The peer expected, or that answered last.
     pub peer: Option<PeerId>,
     /// Whether a connection of this target is open.
@@ -234,6 +236,7 @@ impl Dialler {
                 }
             };
             TargetStatus {
+                hint: matches!(state.place, Place::Addresses(_)),
                 place,
                 peer: state.expect.peer().or(state.peer),
                 connected: state.conn.is_some(),
