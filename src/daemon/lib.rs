@@ -27,6 +27,12 @@ pub mod tun;
 
 pub use run::main;
 
+/// The command line of `tarnetd`, for its manual page and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    <config::Flags as clap::CommandFactory>::command()
+}
+
 /// A seed for a node's or a key's generator, from the operating system.
 ///
 /// # Panics
