@@ -2,5 +2,5 @@
 
 /// Runs the command line.
 fn main() -> std::process::ExitCode {
-    tarnet_cli::main()
+    tarnet_cli::main(tarnet_daemon::command())
 }

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+/// What the exit status says.
+const EXIT_STATUS: &str = "Exit status: 0 done; 1 refused or failed; 2 usage; 3 no daemon; 4 not found; 5 timed out.";
+
 /// Administers a running Tarnet daemon through its control socket.
 #[derive(Debug, Parser)]
-#[command(name = "tarnet", version, about, propagate_version = true)]
+#[command(name = "tarnet", version, about, propagate_version = true, after_help = EXIT_STATUS)]
 pub struct Args {
     /// Print JSON: one stable object; a stream prints one object a line
     #[arg(long, global = true)]
@@ -119,6 +122,30 @@ pub enum Command {
     },
     /// Read the configuration and the services again
     Reload,
+    /// Print what a shell has to read to complete our commands
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+        /// Whose commands
+        #[arg(long, value_enum, default_value_t = Program::Tarnet)]
+        program: Program,
+    },
+    /// Write the manual pages of `tarnet` and `tarnetd` into a folder
+    Man {
+        /// The folder; made if it is missing
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
+/// Our programs.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Program {
+    /// The command line
+    Tarnet,
+    /// The daemon
+    Tarnetd,
 }
 
 /// `tarnet peers`.

@@ -4,7 +4,7 @@ use tarnet_api::{self as api, Client, Method};
 
 use crate::args::{Args, Command, Expose, Peers};
 use crate::output::{CliError, json, show, table};
-use crate::{dht, identity, pipe, socket, status, tarify, tns, wait};
+use crate::{dht, identity, manual, pipe, socket, status, tarify, tns, wait};
 
 /// What every command needs.
 pub struct Session {
@@ -23,8 +23,8 @@ impl Session {
     }
 }
 
-/// Runs the command.
-pub async fn run(args: Args) -> Result<(), CliError> {
+/// Runs the command. `daemon` is the command line of `tarnetd`.
+pub async fn run(args: Args, daemon: clap::Command) -> Result<(), CliError> {
     let session = Session { client: Client::new(&socket::find(args.socket)), json: args.json, identity: args.identity };
     match args.command {
         Command::Status => status::status(&session).await,
@@ -41,6 +41,8 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Bench { target } => bench(&session, target).await,
         Command::Wait { links, route, name, timeout } => wait::wait(&session, links, route, name, timeout).await,
         Command::Reload => reload(&session).await,
+        Command::Completions { shell, program } => manual::completions(session.json, shell, program, daemon),
+        Command::Man { folder } => manual::pages(session.json, &folder, daemon),
     }
 }
 

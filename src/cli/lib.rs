@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod dht;
 mod identity;
+mod manual;
 mod output;
 mod pipe;
 mod socket;
@@ -21,9 +22,10 @@ use crate::args::{Args, Command};
 use crate::output::CliError;
 
 /// Runs the program: parses the arguments, talks to the daemon, prints. Exit codes: 0 done, 1 refused or
-/// failed, 2 usage, 3 no daemon, 4 not found, 5 timed out.
+/// failed, 2 usage, 3 no daemon, 4 not found, 5 timed out. `daemon` is the command line of `tarnetd`, for its manual
+/// page and completions alone.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(daemon: clap::Command) -> ExitCode {
     let args = Args::parse();
     if !matches!(args.command, Command::Connect { .. } | Command::Listen { .. }) {
         default_sigpipe();
@@ -32,7 +34,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return CliError::Failed(format!("cannot start: {error}")).report(),
     };
-    match runtime.block_on(commands::run(args)) {
+    match runtime.block_on(commands::run(args, daemon)) {
         Ok(()) => exit(&runtime, ExitCode::SUCCESS),
         Err(error) => exit(&runtime, error.report()),
     }
