@@ -125,7 +125,7 @@ fn a_held_syn_is_answered_by_nothing_until_it_is_opened() {
     let mut pair = Pair::new(1 << 16);
     pair.settle();
     assert_eq!(pair.program().state(), State::SynSent);
-    assert!(pair.stack.held() && pair.stack.poll_timeout(pair.now).is_none());
+    assert!(pair.stack.held && pair.stack.poll_timeout(pair.now).is_none());
     // The program repeats its SYN: still nothing.
     pair.now += Duration::from_secs(3);
     pair.settle();
