@@ -81,13 +81,19 @@ fn tcp_error(machine: &Machine, to: SocketAddr) -> Errno {
     Errno::from_raw(error.raw_os_error().expect("the kernel's"))
 }
 
-/// The errno that a connected UDP socket hears of after its first datagram, at once.
+/// The errno that a connected UDP socket hears of after its first datagram, at once. It asks for every error, as
+/// programs do that want to know; unasked, the kernel tells a UDP socket only of what it holds for final.
 #[track_caller]
 fn udp_error(machine: &Machine, to: SocketAddr) -> Errno {
     let start = Instant::now();
     let error = machine.inside(move || {
         let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).expect("a port");
         socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+        if to.is_ipv4() {
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &true).expect("a socket");
+        } else {
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &true).expect("a socket");
+        }
         socket.connect(to).and_then(|()| socket.send(b"x")).and_then(|_| socket.recv(&mut [0; 8])).expect_err("nobody")
     });
     assert!(start.elapsed() <= AT_ONCE, "udp {to}: {error} only after {:?}", start.elapsed());
@@ -342,7 +348,13 @@ fn greeted(address: IpAddr, port: u16, reset: bool) -> Duration {
     let any: IpAddr = if address.is_ipv4() { "0.0.0.0" } else { "::" }.parse().expect("an address");
     nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))
         .expect("a free port");
-    connect(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, 13))).expect("it is there");
+    // Until our kernel has heard the last acknowledgement the tuple is still taken there.
+    let to = SockaddrStorage::from(SocketAddr::new(address, 13));
+    until(5, "the tuple is free", || match connect(socket.as_raw_fd(), &to) {
+        Ok(()) => true,
+        Err(Errno::EADDRNOTAVAIL) => false,
+        Err(error) => panic!("{address}: {error}"),
+    });
     if reset {
         // Gone with a reset, whatever was still to come.
         let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };

@@ -77,6 +77,7 @@ fn without_ipv6(mut command: Command) -> Command {
     let install = move || {
         let length = u16::try_from(filter.len()).expect("a short filter");
         let program = libc::sock_fprog { len: length, filter: filter.as_mut_ptr() };
+        #[allow(unsafe_code)]
         // SAFETY: two prctl calls with numbers and a pointer to a filter that outlives them.
         let done = unsafe {
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
@@ -84,6 +85,7 @@ fn without_ipv6(mut command: Command) -> Command {
         };
         if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
     };
+    #[allow(unsafe_code)]
     // SAFETY: between fork and exec it makes two system calls and allocates nothing.
     unsafe {
         command.pre_exec(install);

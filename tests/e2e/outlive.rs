@@ -47,9 +47,11 @@ impl Manager {
             };
             let mut descriptors = Vec::new();
             for control in message.cmsgs().expect("room enough") {
-                if let ControlMessageOwned::ScmRights(rights) = control {
-                    // SAFETY: the kernel has just made these for us, and nothing else has them.
-                    descriptors.extend(rights.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                let ControlMessageOwned::ScmRights(rights) = control else { continue };
+                for number in rights {
+                    #[allow(unsafe_code)]
+                    // SAFETY: the kernel has just made it for us, and nothing else has it.
+                    descriptors.push(unsafe { OwnedFd::from_raw_fd(number) });
                 }
             }
             let length = message.bytes;
@@ -86,7 +88,7 @@ impl Manager {
         machine.start_by(|daemon| {
             // The shell knows its own number, which the daemon will have.
             let script = if handed.is_some() {
-                "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=tun0 WATCHDOG_PID=$$ exec \"$@\""
+                "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=tun0 WATCHDOG_PID=$$; exec \"$@\""
             } else {
                 "exec \"$@\""
             };
