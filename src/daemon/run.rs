@@ -15,14 +15,14 @@ use crate::control::{Context, ControlSocket};
 use crate::engine::{DEFAULT_IDENTITY, Engine, Parts};
 use crate::expose::Exposer;
 use crate::handle::NodeHandle;
-use crate::notify::notify;
+use crate::notify::{Notifier, Service, pulse};
 use crate::resolve::{ResolveSocket, Resolver};
 use crate::shell::FrontEnds;
 use crate::store::State;
 use crate::transport::mdns::Mdns;
 use crate::transport::{Clock, Dialler, Transport, listen};
 use crate::tun::book::AddressBook;
-use crate::tun::{self, TunConfig, TunHandle};
+use crate::tun::{self, Parking, TunConfig, TunHandle};
 use crate::{dns, socks, start};
 
 /// Reloads that may wait.
@@ -34,6 +34,7 @@ const WORKERS_MAX: usize = 8;
 /// Runs `tarnetd`. Exit codes: 0 stopped or done, 1 failed, 2 usage or settings.
 #[must_use]
 pub fn main() -> ExitCode {
+    let service = Service::take();
     let flags = Flags::parse();
     let env = Environment::of_process();
     let settings = Paths::find(&flags, &env).map_err(anyhow::Error::from).and_then(|paths| {
@@ -69,7 +70,11 @@ pub fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         if flags.cleanup {
-            tun::cleanup(&paths.state_dir).await?;
+            // After a crash, systemd says so here, the routes that keep packets in the house stay for the next run.
+            if std::env::var("SERVICE_RESULT").is_ok_and(|result| result != "success") {
+                return Ok(());
+            }
+            tun::cleanup(&paths.state_dir, &config.tun.name).await?;
             let _ = std::fs::remove_file(&paths.socket);
             let _ = std::fs::remove_file(paths.socket.with_file_name("resolve.sock"));
             return Ok(());
@@ -77,7 +82,7 @@ pub fn main() -> ExitCode {
         if flags.check {
             return check(&paths, &config);
         }
-        run(config, paths).await
+        run(config, paths, service).await
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match result {
@@ -136,10 +141,22 @@ struct Running {
     stop: watch::Sender<bool>,
     engine_stop: watch::Sender<bool>,
     state: State,
+    notifier: Notifier,
+    /// The time of systemd's watchdog.
+    watchdog: Option<std::time::Duration>,
+}
+
+/// Why the daemon ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// For good, as far as we know.
+    Stop,
+    /// The next run follows at once: what outlives us stays in place for it.
+    Restart,
 }
 
 /// Starts everything, waits for the end, stops everything.
-async fn run(config: Config, paths: Paths) -> anyhow::Result<()> {
+async fn run(config: Config, paths: Paths, service: Service) -> anyhow::Result<()> {
     let clock = Clock::start();
     let state = State::open(&paths.state_dir)?;
     let control =
@@ -176,8 +193,10 @@ async fn run(config: Config, paths: Paths) -> anyhow::Result<()> {
     tokio::spawn(crate::memory::trim());
     let engine = tokio::spawn(Engine::run(parts, loaded.identities, engine_stopped));
     let mdns = start_mdns(&config, me, port, &dialler);
-    let tun = start_tun(&config, &node, &paths, stopped.clone()).await?;
-    let running = Running { tun, mdns, accepting, engine, stop, engine_stop, state };
+    let Service { notifier, watchdog, parked } = service;
+    let parking = Parking { notifier: notifier.clone(), parked };
+    let tun = start_tun(&config, &node, &paths, parking, stopped.clone()).await?;
+    let running = Running { tun, mdns, accepting, engine, stop, engine_stop, state, notifier, watchdog };
     front_ends(config, paths, &address, &me.to_string(), node, running, control, stopped).await
 }
 
@@ -200,9 +219,11 @@ async fn start_tun(
     config: &Config,
     node: &NodeHandle,
     paths: &Paths,
+    parking: Parking,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Result<Arc<TunHandle>, String>> {
     if config.tun.enabled == Switch::Off {
+        parking.release();
         return Ok(Err("off: tun.enabled = false".into()));
     }
     let settings = TunConfig {
@@ -212,6 +233,7 @@ async fn start_tun(
         mtu: config.tun.mtu,
         identity: config.tun.identity.clone(),
         users: config.tun.users.clone(),
+        forwarded: config.tun.forwarded.clone(),
     };
     let responder = dns::DnsConfig {
         mode: if config.dns.mode == crate::config::DnsMode::Off { dns::Mode::Off } else { dns::Mode::Auto },
@@ -219,7 +241,7 @@ async fn start_tun(
         listen: if config.dns.enabled { config.dns.listen.clone() } else { Vec::new() },
         ttl_s: u32::try_from(config.dns.ttl.as_secs()).unwrap_or(u32::MAX),
     };
-    match tun::start(settings, node.clone(), responder, &paths.state_dir, stopped).await {
+    match tun::start(settings, node.clone(), responder, &paths.state_dir, parking, stopped).await {
         Ok(handle) => Ok(Ok(Arc::new(handle))),
         Err(error) if config.tun.enabled == Switch::Auto && error.is_missing_capability() => {
             tracing::info!("TUN and DNS are off: {error}; give the daemon CAP_NET_ADMIN and /dev/net/tun to have them");
@@ -264,7 +286,7 @@ async fn front_ends(
         socks: socks.clone(),
         dns_mode: "auto".into(),
     });
-    let context = Context { node, shell, reload, search_domains: search_domains() };
+    let context = Context { node: node.clone(), shell, reload, search_domains: search_domains() };
     tokio::spawn(control.serve(Arc::new(context), stopped));
 
     let (tun, dns) = match &running.tun {
@@ -276,11 +298,28 @@ async fn front_ends(
     };
     print!("{}", banner(&config, &paths, &Facts { address, peer_id, tun, dns, socks }));
     let _ = std::io::Write::flush(&mut std::io::stdout());
-    notify("READY=1");
-    wait(exposer.as_ref(), reloads).await?;
-    notify("STOPPING=1");
+    running.notifier.ready();
+    let line = status_line(running.tun.clone());
+    tokio::spawn(pulse(running.notifier.clone(), running.watchdog, node, line));
+    let end = wait(exposer.as_ref(), reloads, &running.notifier).await?;
+    running.notifier.stopping();
+    if let (End::Restart, Ok(tun)) = (end, &running.tun) {
+        tun.keep();
+    }
     stop(running).await;
     Ok(())
+}
+
+/// What `systemctl status` shows.
+fn status_line(tun: Result<Arc<TunHandle>, String>) -> impl Fn(tarnet_api::Status) -> String {
+    move |status| {
+        let (flows, tun) = match &tun {
+            Ok(tun) => (tun.flows(), tun.state()),
+            Err(why) => (0, why.clone()),
+        };
+        let (links, routes) = (status.links.len(), status.routes);
+        format!("{links} links, {routes} routes, {flows} flows; TUN {tun}")
+    }
 }
 
 /// Serves SOCKS5; says on which addresses. The tasks end with the runtime.
@@ -302,23 +341,27 @@ fn start_socks(config: &Config, node: &NodeHandle, book: Option<AddressBook>) ->
 async fn wait(
     exposer: Option<&Exposer>,
     mut reloads: mpsc::Receiver<oneshot::Sender<Vec<String>>>,
-) -> anyhow::Result<()> {
+    notifier: &Notifier,
+) -> anyhow::Result<End> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // `RestartKillSignal=` of the unit: systemd tells a restart from a stop.
+    let mut restart = signal(SignalKind::user_defined2())?;
     loop {
         let reply = tokio::select! {
             _ = hangup.recv() => None,
             Some(reply) = reloads.recv() => Some(reply),
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(End::Stop),
+            _ = interrupt.recv() => return Ok(End::Stop),
+            _ = restart.recv() => return Ok(End::Restart),
         };
-        notify("RELOADING=1");
+        notifier.reloading();
         let warnings = match exposer {
             Some(exposer) => exposer.reload().await.iter().map(ToString::to_string).collect(),
             None => Vec::new(),
         };
-        notify("READY=1");
+        notifier.ready();
         if let Some(reply) = reply {
             let _ = reply.send(warnings);
         }
@@ -327,7 +370,7 @@ async fn wait(
 
 /// Stops the front ends, then the node, then the disk.
 async fn stop(running: Running) {
-    let Running { tun, mdns, accepting, engine, stop, engine_stop, state } = running;
+    let Running { tun, mdns, accepting, engine, stop, engine_stop, state, .. } = running;
     let _ = stop.send(true);
     for task in &accepting {
         task.abort();

@@ -36,7 +36,7 @@ impl Shell for FrontEnds {
                     ipv4: tun.ipv4().to_string(),
                     ipv6: tun.ipv6().map(|address| address.to_string()).unwrap_or_default(),
                     mtu: u32::from(tun.mtu()),
-                    state: tun.state().to_owned(),
+                    state: tun.state(),
                     identity: self.tun_identity.clone(),
                 };
                 status.dns = api::Dns { mode: dns.mode.to_owned(), state: dns.state.to_owned() };

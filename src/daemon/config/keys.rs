@@ -234,6 +234,17 @@ fn name(raw: &Raw) -> Result<String, Bad> {
     }
 }
 
+/// An identity, or nothing.
+fn optional_identity(raw: &Raw) -> Result<String, Bad> {
+    match text(raw)? {
+        "" => Ok(String::new()),
+        identity => {
+            identity_name(identity).map_err(|error| Bad::Value(error.to_string()))?;
+            Ok(identity.into())
+        }
+    }
+}
+
 /// Users of the host, each with an identity.
 fn users(raw: &Raw) -> Result<BTreeMap<String, String>, Bad> {
     let Raw::Map(users) = raw else { return expected("a table such as { \"marty\" = \"work\" }", raw) };
@@ -368,6 +379,12 @@ pub const KEYS: &[Key] = &[
     key("tun.users", "{}", "{ \"marty\" = \"work\" }: the acting identity by the uid that owns the socket", |c, v| {
         put(&mut c.tun.users, users(v))
     }),
+    key(
+        "tun.forwarded",
+        "\"\"",
+        "the acting identity of forwarded flows (containers, hosts that route through this one); empty: they are refused",
+        |c, v| put(&mut c.tun.forwarded, optional_identity(v)),
+    ),
     key(
         "dns.mode",
         "\"auto\"",

@@ -233,6 +233,8 @@ pub struct Tun {
     pub identity: String,
     /// The acting identity by the user (name or uid) that owns the socket.
     pub users: BTreeMap<String, String>,
+    /// The acting identity of forwarded flows, as containers' are; empty: they are refused.
+    pub forwarded: String,
 }
 
 /// How the host learns of our DNS responder.

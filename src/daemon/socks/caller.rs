@@ -34,7 +34,7 @@ impl Users {
         if identity == DEFAULT_IDENTITY {
             return true;
         }
-        let uid = owner(TCP, program, ours).await;
+        let uid = owner(TCP, program, ours);
         self.allows(identity, uid, geteuid().as_raw())
     }
 

@@ -1,53 +1,82 @@
 //! The identity that acts for a flow: by the user that owns the socket, as the kernel's
 //! socket diagnosis tells it, else the configured one.
 //!
-//! Works while the socket is in SYN-SENT. A socket that the kernel does not know (of
-//! another network namespace, or gone) acts as the configured identity. The kernel is
-//! asked only where users are mapped at all.
+//! | the socket's user | who acts |
+//! | --- | --- |
+//! | mapped by `tun.users` | the mapped identity |
+//! | another | `tun.identity` |
+//! | none, and forwarded traffic is let in | `tun.forwarded` |
+//! | none, and the kernel keeps forwarded traffic out | `tun.identity`; nobody where users are mapped |
+//! | none, and nothing keeps it out | nobody |
+//!
+//! A flow has no user when it was forwarded (a container's) or when its socket is closed
+//! already, as that of a program which sends one datagram and goes. `nobody` is told the
+//! program as prohibited.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use nix::unistd::User;
-use rtnetlink::sys::{
-    AsyncSocket, AsyncSocketExt, SocketAddr as NetlinkAddr, TokioSocket, protocols::NETLINK_SOCK_DIAG,
-};
-use tokio::time::{Duration, timeout};
+use tarnet_core::session::Refusal;
 
 use super::TunError;
+use super::diag::Diag;
+use crate::handle::ConnectError;
 
-/// How long the kernel may take; it answers in microseconds.
-const DIAG_TIMEOUT: Duration = Duration::from_millis(500);
-/// Message type of a lookup by family (linux/sock_diag.h).
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// Netlink flag of a request.
-const NLM_F_REQUEST: u16 = 1;
-/// Bytes of a netlink header.
-const NETLINK_HEADER: usize = 16;
-/// Bytes of `inet_diag_req_v2` (linux/inet_diag.h).
-const REQUEST: usize = 56;
-/// Where the uid is in `inet_diag_msg`: four bytes, the socket's identity, expires, rqueue, wqueue.
-const UID_AT: usize = NETLINK_HEADER + 4 + 48 + 12;
+pub(crate) use super::diag::owner;
+
+/// A user of the host; absent: the flow has none.
+pub type Uid = Option<u32>;
 
 /// Chooses the acting identity.
 pub struct Acting {
-    identity: String,
-    users: BTreeMap<u32, String>,
+    identity: Arc<str>,
+    users: BTreeMap<u32, Arc<str>>,
+    /// Acts for flows without a user; absent: as the table says.
+    forwarded: Option<Arc<str>>,
+    /// Whether the kernel keeps forwarded traffic from us.
+    gated: bool,
+    diag: Option<Diag>,
+}
+
+/// Who acts for a flow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// The user.
+    pub uid: Uid,
+    /// The acting identity; absent: nobody may.
+    pub identity: Option<Arc<str>>,
+    /// Whether it is another identity than the one whose names DNS shows.
+    foreign: bool,
 }
 
 impl Acting {
-    /// Looks the mapped users up.
+    /// Looks the mapped users up. `forwarded` is empty where forwarded traffic is refused.
     ///
     /// # Errors
-    /// One does not exist.
-    pub fn new(identity: &str, users: &BTreeMap<String, String>) -> Result<Self, TunError> {
+    /// A user does not exist.
+    pub fn new(identity: &str, users: &BTreeMap<String, String>, forwarded: &str) -> Result<Self, TunError> {
         let mut by_uid = BTreeMap::new();
         for (user, identity) in users {
             let known = User::from_name(user).ok().flatten().map(|user| user.uid.as_raw());
             let uid = known.or_else(|| user.parse().ok()).ok_or_else(|| TunError::NoSuchUser(user.clone()))?;
-            by_uid.insert(uid, identity.clone());
+            by_uid.insert(uid, identity.as_str().into());
         }
-        Ok(Self { identity: identity.into(), users: by_uid })
+        let diag = Diag::open().inspect_err(|error| tracing::warn!(%error, "sockets' users cannot be told")).ok();
+        let forwarded = Some(forwarded).filter(|identity| !identity.is_empty()).map(Into::into);
+        Ok(Self { identity: identity.into(), users: by_uid, forwarded, gated: false, diag })
+    }
+
+    /// Whether forwarded traffic is let in.
+    #[must_use]
+    pub fn takes_forwarded(&self) -> bool {
+        self.forwarded.is_some()
+    }
+
+    /// The kernel keeps forwarded traffic from us.
+    pub fn set_gated(&mut self) {
+        self.gated = true;
     }
 
     /// The configured identity, for what has no user.
@@ -56,60 +85,36 @@ impl Acting {
         &self.identity
     }
 
-    /// The identity that acts for a flow of `protocol` (6 or 17) from the first to the second address.
-    pub async fn of(&self, protocol: u8, (source, destination): (SocketAddr, SocketAddr)) -> String {
-        let uid = if self.users.is_empty() { None } else { owner(protocol, source, destination).await };
-        uid.and_then(|uid| self.users.get(&uid)).unwrap_or(&self.identity).clone()
+    /// Who acts for a flow of `protocol` (6 or 17) from the first to the second address. One question to
+    /// the kernel, which answers in the same call.
+    #[must_use]
+    pub fn of(&self, protocol: u8, (source, destination): (SocketAddr, SocketAddr)) -> Actor {
+        let uid = self.diag.as_ref().and_then(|diag| diag.owner(protocol, source, destination));
+        self.actor(uid)
+    }
+
+    /// Who acts for a user.
+    fn actor(&self, uid: Uid) -> Actor {
+        let identity = match uid {
+            Some(uid) => Some(self.users.get(&uid).unwrap_or(&self.identity)),
+            None if self.forwarded.is_some() => self.forwarded.as_ref(),
+            None => Some(&self.identity).filter(|_| self.gated && self.users.is_empty()),
+        };
+        let foreign = identity.is_some_and(|identity| *identity != self.identity);
+        Actor { uid, identity: identity.cloned(), foreign }
     }
 }
 
-/// The uid that owns a socket of `protocol` (6 or 17) from `source` to `destination`; `None` when this
-/// host's kernel does not know it.
-pub(crate) async fn owner(protocol: u8, source: SocketAddr, destination: SocketAddr) -> Option<u32> {
-    let socket = TokioSocket::new(NETLINK_SOCK_DIAG).ok()?;
-    let exchange = async {
-        socket.send_to(&request(protocol, source, destination), &NetlinkAddr::new(0, 0)).await.ok()?;
-        socket.recv_from_full().await.ok()
-    };
-    let (answer, _) = timeout(DIAG_TIMEOUT, exchange).await.ok()??;
-    uid(&answer)
-}
-
-/// The question: exactly this socket. The kernel looks it up from the owner's side for TCP;
-/// for UDP it wants the ends the other way round, as the packet of an answer would have them.
-fn request(protocol: u8, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
-    let udp = protocol == super::packet::UDP;
-    let (first, second) = if udp { (destination, source) } else { (source, destination) };
-    let mut message = Vec::with_capacity(NETLINK_HEADER + REQUEST);
-    let length = u32::try_from(NETLINK_HEADER + REQUEST).unwrap_or(0);
-    message.extend_from_slice(&length.to_ne_bytes());
-    message.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    message.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    message.extend_from_slice(&[0; 8]);
-    let family = if source.is_ipv4() { nix::libc::AF_INET } else { nix::libc::AF_INET6 };
-    message.extend_from_slice(&[u8::try_from(family).unwrap_or(0), protocol, 0, 0]);
-    message.extend_from_slice(&u32::MAX.to_ne_bytes());
-    message.extend_from_slice(&first.port().to_be_bytes());
-    message.extend_from_slice(&second.port().to_be_bytes());
-    for address in [first.ip(), second.ip()] {
-        let mut octets = [0; 16];
-        match address {
-            IpAddr::V4(address) => octets[..4].copy_from_slice(&address.octets()),
-            IpAddr::V6(address) => octets = address.octets(),
+impl Actor {
+    /// What a failure means to this actor's program: a name that DNS showed it, but that its own identity
+    /// does not know, is there and not for it.
+    #[must_use]
+    pub fn verdict(&self, error: ConnectError) -> ConnectError {
+        match error {
+            ConnectError::NoSuchName if self.foreign => ConnectError::Refused(Refusal::NotAllowed),
+            other => other,
         }
-        message.extend_from_slice(&octets);
     }
-    // Any interface, no cookie.
-    message.extend_from_slice(&0_u32.to_ne_bytes());
-    message.extend_from_slice(&[0xff; 8]);
-    message
-}
-
-/// The uid in the kernel's answer; `None` when it is an error or too short.
-fn uid(answer: &[u8]) -> Option<u32> {
-    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
-    let field = answer.get(UID_AT..UID_AT + 4)?.try_into().ok()?;
-    (kind == SOCK_DIAG_BY_FAMILY).then(|| u32::from_ne_bytes(field))
 }
 
 #[cfg(test)]
@@ -119,24 +124,39 @@ mod tests {
     #[test]
     fn unmapped_and_unknown_users_are_told_apart() {
         let users = |name: &str| BTreeMap::from([(name.to_string(), "work".to_string())]);
-        assert!(Acting::new("default", &users("root")).unwrap().users.contains_key(&0));
-        assert!(Acting::new("default", &users("4242")).unwrap().users.contains_key(&4242));
-        assert!(matches!(Acting::new("default", &users("no such user")), Err(TunError::NoSuchUser(_))));
+        assert!(Acting::new("default", &users("root"), "").unwrap().users.contains_key(&0));
+        assert!(Acting::new("default", &users("4242"), "").unwrap().users.contains_key(&4242));
+        assert!(matches!(Acting::new("default", &users("no such user"), ""), Err(TunError::NoSuchUser(_))));
     }
 
-    #[tokio::test]
-    async fn the_owner_of_a_socket_of_ours_is_us() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let me = nix::unistd::getuid().as_raw();
-        let found = owner(super::super::packet::TCP, stream.local_addr().unwrap(), stream.peer_addr().unwrap()).await;
-        assert_eq!(found, Some(me));
-        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        udp.connect("127.0.0.1:9").unwrap();
-        let found = owner(super::super::packet::UDP, udp.local_addr().unwrap(), udp.peer_addr().unwrap()).await;
-        assert_eq!(found, Some(me));
-        let nobody =
-            owner(super::super::packet::TCP, "127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()).await;
-        assert_eq!(nobody, None);
+    /// Who acts for a mapped user, another user, and a flow without one.
+    fn actors(users: &[(&str, &str)], forwarded: &str, gated: bool) -> [Option<String>; 3] {
+        let users = users.iter().map(|(user, identity)| ((*user).to_owned(), (*identity).to_owned())).collect();
+        let mut acting = Acting::new("default", &users, forwarded).unwrap();
+        if gated {
+            acting.set_gated();
+        }
+        [Some(7), Some(8), None].map(|uid| acting.actor(uid).identity.map(|identity| identity.to_string()))
+    }
+
+    #[test]
+    fn a_flow_without_a_user_acts_only_where_that_can_be_no_mistake() {
+        let [work, default, guests] = ["work", "default", "guests"].map(|name| Some(name.to_owned()));
+        let mapped = [("7", "work")];
+        assert_eq!(actors(&mapped, "", true), [work.clone(), default.clone(), None]);
+        assert_eq!(actors(&mapped, "", false), [work.clone(), default.clone(), None]);
+        assert_eq!(actors(&[], "", true), [default.clone(), default.clone(), default.clone()]);
+        assert_eq!(actors(&[], "", false), [default.clone(), default.clone(), None]);
+        assert_eq!(actors(&mapped, "guests", false), [work, default, guests]);
+    }
+
+    #[test]
+    fn a_name_that_only_the_shared_identity_knows_is_prohibited_to_others() {
+        let users = BTreeMap::from([("7".to_owned(), "work".to_owned())]);
+        let acting = Acting::new("default", &users, "").unwrap();
+        let verdict = |uid, error| acting.actor(Some(uid)).verdict(error);
+        assert_eq!(verdict(7, ConnectError::NoSuchName), ConnectError::Refused(Refusal::NotAllowed));
+        assert_eq!(verdict(7, ConnectError::NoRoute), ConnectError::NoRoute);
+        assert_eq!(verdict(8, ConnectError::NoSuchName), ConnectError::NoSuchName);
     }
 }

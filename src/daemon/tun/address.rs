@@ -7,14 +7,16 @@
 //! answer. When nothing is free a new name gets none; nobody is evicted for it.
 //!
 //! Bounds: the prefix's slots, and [`NAMES_PER_ZONE_MAX`] names under one last label.
-//! What must reach the disk before an answer is told through [`Assigned::write`].
+//! What must reach the disk before an answer is told through [`Assigned::write`]; what was
+//! used meanwhile, through [`AddressMap::handle_timeout`], which wants to be called every
+//! [`REFRESH_INTERVAL_S`]: so a flow that was there at a crash counts as recent after it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tarnet_core::crypto::keyed_mac;
 
-use super::limits::{ADDRESS_HOLD_S, NAME_BYTES_MAX, NAMES_PER_ZONE_MAX, TOUCH_INTERVAL_S};
+use super::limits::{ADDRESS_HOLD_S, NAME_BYTES_MAX, NAMES_PER_ZONE_MAX, REFRESH_INTERVAL_S, TOUCH_INTERVAL_S};
 
 /// First slot that a name may get: 0 is the network, 1 our own address, 2 the DNS server.
 pub const SLOT_FIRST: u32 = 3;
@@ -162,6 +164,22 @@ impl AddressMap {
             // A program that used it a moment ago may use it again without asking.
             holder.answered_s = holder.answered_s.max(now_s);
         }
+    }
+
+    /// What was used lately and the journal does not know yet. The caller appends it.
+    pub fn handle_timeout(&mut self, now_s: u64) -> Vec<Entry> {
+        let mut due = Vec::new();
+        for (slot, holder) in &mut self.slots {
+            if holder.flows > 0 {
+                holder.answered_s = holder.answered_s.max(now_s);
+            }
+            if holder.durable && holder.answered_s >= holder.written_s.saturating_add(REFRESH_INTERVAL_S) {
+                holder.written_s = holder.answered_s;
+                due.push(Entry { slot: *slot, answered_s: holder.answered_s, name: Arc::clone(&holder.name) });
+            }
+        }
+        due.sort_unstable_by_key(|entry| entry.slot);
+        due
     }
 
     /// Every name, for compacting the journal.

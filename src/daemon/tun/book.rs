@@ -3,11 +3,12 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::TunError;
 use super::address::{AddressError, AddressMap, Slot};
 use super::journal::{self, Journal};
+use super::limits::REFRESH_INTERVAL_S;
 use super::plan::{AddressPlan, Addresses};
 
 /// File of the journal, in the TUN's state folder.
@@ -47,7 +48,13 @@ impl AddressBook {
     pub fn open(folder: &Path, plan: &AddressPlan) -> Result<Self, TunError> {
         let addresses = plan.addresses()?;
         let path = folder.join(JOURNAL_FILE);
-        let entries = journal::load(&path).map_err(TunError::State)?;
+        let journal::Decoded { entries, damaged } = journal::load(&path).map_err(TunError::State)?;
+        if damaged > 0 {
+            // A torn tail after a power cut is no loss; anything more may be of use to whoever looks for the cause.
+            let kept = path.with_extension("damaged");
+            tracing::warn!(bytes = damaged, kept = %kept.display(), "the journal of addresses is damaged; what could be read is used");
+            let _ = std::fs::copy(&path, &kept);
+        }
         let map = AddressMap::new(plan.secret(), addresses.ipv4.addresses(), entries);
         let journal = Journal::start(path, &map.entries()).map_err(TunError::State)?;
         Ok(Self { map: Arc::new(Mutex::new(map)), journal, addresses })
@@ -62,12 +69,27 @@ impl AddressBook {
         if !assigned.wait {
             return Ok(assigned.slot);
         }
-        if self.journal.append(assigned.write).await {
+        if self.journal.append(assigned.write.into_iter().collect()).await {
             self.lock().handle_written(assigned.slot);
             Ok(assigned.slot)
         } else {
             self.lock().handle_write_failed(assigned.slot);
             Err(BookError::Disk)
+        }
+    }
+
+    /// Writes down what is in use, for ever. May be dropped.
+    pub async fn keep(&self) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(REFRESH_INTERVAL_S));
+        loop {
+            ticks.tick().await;
+            let used = self.lock().handle_timeout(unix_s());
+            let slots: Vec<Slot> = used.iter().map(|entry| entry.slot).collect();
+            if !used.is_empty() && !self.journal.append(used).await {
+                tracing::warn!("the addresses in use could not be written down; they are tried again");
+                let mut map = self.lock();
+                slots.into_iter().for_each(|slot| map.handle_write_failed(slot));
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,6 +52,33 @@ impl Device {
             .ipv4(v4, addresses.ipv4.len, None)
             .build_async()
             .map_err(TunError::from_device)?;
+        Self::settle(device, mtu)
+    }
+
+    /// Takes over the device that an earlier run parked: it is there still, with all that hangs from it.
+    ///
+    /// # Errors
+    /// The descriptor is no TUN device of ours: another thing, another name, gone, or not framed as we do it.
+    pub fn adopt(parked: OwnedFd, name: &str, mtu: u16) -> Result<Opened, TunError> {
+        if !is_tun(&parked).map_err(TunError::from_device)? {
+            return Err(TunError::Device("what was parked is no TUN device".into()));
+        }
+        // SAFETY: the descriptor is open and ours alone, and passes to the device. We parked it, so it was
+        // opened without packet information; the call refuses one with other framing that can be told.
+        #[allow(unsafe_code)]
+        let device = unsafe { AsyncDevice::from_fd(parked.into_raw_fd()) }.map_err(TunError::from_device)?;
+        let found = device.name().map_err(TunError::from_device)?;
+        if found != name {
+            return Err(TunError::Device(format!("the parked device is {found}")));
+        }
+        // Gone from this network although its descriptor lives on: another namespace, or deleted.
+        device.if_index().map_err(TunError::from_device)?;
+        Self::settle(device, mtu)
+    }
+
+    /// What is set alike on a new device and on one that was taken over.
+    fn settle(device: AsyncDevice, mtu: u16) -> Result<Opened, TunError> {
+        device.enabled(true).map_err(TunError::from_device)?;
         // Inside a user namespace the kernel keeps its own length, which is enough to work with.
         if let Err(error) = device.set_tx_queue_len(QUEUE_LEN) {
             tracing::debug!(%error, "the TUN device keeps its queue length");
@@ -65,6 +93,17 @@ impl Device {
             Err(error) => return Err(TunError::from_device(error)),
         };
         Ok(Opened { device: Self { device: Arc::new(device), failed: Arc::default() }, mtu })
+    }
+
+    /// The descriptor, to park it.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        let number = self.device.as_raw_fd();
+        // SAFETY: the device is open for as long as it is borrowed here.
+        #[allow(unsafe_code)]
+        unsafe {
+            BorrowedFd::borrow_raw(number)
+        }
     }
 
     /// The next packet. Cancel-safe.
@@ -95,6 +134,23 @@ impl Device {
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
+}
+
+/// Whether a descriptor is a TUN device's (not a TAP device's): `TUNGETIFF`, linux/if_tun.h.
+fn is_tun(descriptor: &OwnedFd) -> io::Result<bool> {
+    // SAFETY: `ifreq` is plain old data, of which all zeroes is a value.
+    #[allow(unsafe_code)]
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: the call fills an `ifreq`, which this is; a descriptor of another kind gives an error.
+    #[allow(unsafe_code)]
+    let done = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TUNGETIFF, &raw mut request) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a successful call has set the flags.
+    #[allow(unsafe_code)]
+    let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
+    Ok(flags & libc::IFF_TUN != 0)
 }
 
 impl Transmit for Device {

@@ -63,13 +63,13 @@ impl<T: Transmit> Flow<T> {
         self.with(|stack, out| stack.handle_packet(Instant::now(), packet, out));
     }
 
-    /// Whether a SYN with `sequence` starts another connection: this one's program has given up.
+    /// Whether a SYN with `sequence` starts another connection: our kernel has forgotten this one.
     #[must_use]
     pub fn replaced_by(&self, sequence: u32) -> bool {
-        self.sequence != sequence && self.lock().stack.held()
+        self.sequence != sequence
     }
 
-    /// Ends a held flow silently: another takes its tuple.
+    /// Ends the flow silently: another takes its tuple.
     pub fn replace(&self) {
         self.replaced.notify_one();
     }

@@ -9,10 +9,13 @@
 //! | n | the name, UTF-8 |
 //! | 8 | the first bytes of the hash of all of the above |
 //!
-//! Reading stops at the first line that is short or does not match its hash: a torn
-//! tail costs what was never acknowledged, at whatever byte it was torn. The file is
-//! rewritten without its repetitions at start, beside the old one and renamed over it.
-//! Appends that arrive together share one `fdatasync`.
+//! Every line is there twice: an append writes it twice in a row, a rewritten file has the
+//! whole list twice. Reading takes every line that matches its hash and looks for the next
+//! one byte by byte where one does not: a torn tail costs what was never acknowledged, at
+//! whatever byte it was torn, and a place that rotted costs nothing, since the other copy of
+//! its line is elsewhere. The file is rewritten without its repetitions at start, beside the
+//! old one and renamed over it; a damaged one is kept. Appends that arrive together share one
+//! `fdatasync`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -32,6 +35,9 @@ const LINE_HEAD: usize = 14;
 const LINE_HASH: usize = 8;
 /// Bytes of a journal that are read at most: every slot of a /15, many times over.
 const FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Bytes at which a line is looked for in vain before the rest is given up: more than a broken
+/// disk's block, less than what would delay a start.
+const SEARCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// Appends one line.
 fn encode(entry: &Entry, out: &mut Vec<u8>) {
@@ -50,7 +56,21 @@ fn encode(entry: &Entry, out: &mut Vec<u8>) {
 #[must_use]
 pub fn encode_all(entries: &[Entry]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    entries.iter().for_each(|entry| encode(entry, &mut out));
+    for _ in 0..2 {
+        entries.iter().for_each(|entry| encode(entry, &mut out));
+    }
+    out
+}
+
+/// What one append writes: each line twice in a row, so that whichever copy is lost, the order
+/// of different lines stays.
+#[must_use]
+pub fn encode_append<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for entry in entries {
+        encode(entry, &mut out);
+        encode(entry, &mut out);
+    }
     out
 }
 
@@ -72,23 +92,40 @@ fn decode_line(bytes: &[u8]) -> Option<(Entry, &[u8])> {
     Some((Entry { slot, answered_s, name }, rest))
 }
 
-/// Every whole line from the start of a file's content.
+/// What a journal's bytes hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// Every whole line, in order, with its repetitions.
+    pub entries: Vec<Entry>,
+    /// Bytes that belong to no line.
+    pub damaged: usize,
+}
+
+/// Reads a file's content.
 #[must_use]
-pub fn decode_all(bytes: &[u8]) -> Vec<Entry> {
-    let mut rest = bytes.strip_prefix(MAGIC).unwrap_or_default();
-    let mut entries = Vec::new();
-    while let Some((entry, after)) = decode_line(rest) {
-        entries.push(entry);
-        rest = after;
+pub fn decode_all(bytes: &[u8]) -> Decoded {
+    let mut rest = bytes.strip_prefix(MAGIC).unwrap_or(bytes);
+    let mut decoded = Decoded::default();
+    while !rest.is_empty() && decoded.damaged < SEARCH_BYTES_MAX {
+        match decode_line(rest) {
+            Some((entry, after)) => {
+                decoded.entries.push(entry);
+                rest = after;
+            }
+            None => {
+                decoded.damaged += 1;
+                rest = &rest[1..];
+            }
+        }
     }
-    entries
+    decoded
 }
 
 /// Reads a journal; a missing file is an empty one.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn load(path: &Path) -> std::io::Result<Vec<Entry>> {
+pub fn load(path: &Path) -> std::io::Result<Decoded> {
     let mut bytes = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?,
@@ -114,9 +151,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     }
 }
 
-/// An append and where its outcome goes; without an entry it only waits for those before it.
+/// An append and where its outcome goes; without entries it only waits for those before it.
 struct Append {
-    entry: Option<Entry>,
+    entries: Vec<Entry>,
     done: oneshot::Sender<bool>,
 }
 
@@ -140,11 +177,11 @@ impl Journal {
         Ok(Self { appends })
     }
 
-    /// Whether `entry`, and all that was appended before, has reached the disk. Not cancel-safe
+    /// Whether `entries`, and all that was appended before, have reached the disk. Not cancel-safe
     /// in one respect: a dropped call may still write.
-    pub async fn append(&self, entry: Option<Entry>) -> bool {
+    pub async fn append(&self, entries: Vec<Entry>) -> bool {
         let (done, outcome) = oneshot::channel();
-        self.appends.send(Append { entry, done }).await.is_ok() && outcome.await.unwrap_or(false)
+        self.appends.send(Append { entries, done }).await.is_ok() && outcome.await.unwrap_or(false)
     }
 }
 
@@ -153,8 +190,7 @@ impl Journal {
 fn write(file: &mut File, mut length: u64, mut queue: mpsc::Receiver<Append>) {
     let mut waiting = Vec::new();
     while queue.blocking_recv_many(&mut waiting, JOURNAL_QUEUE_LEN) > 0 {
-        let mut bytes = Vec::new();
-        waiting.iter().filter_map(|append| append.entry.as_ref()).for_each(|entry| encode(entry, &mut bytes));
+        let bytes = encode_append(waiting.iter().flat_map(|append| &append.entries));
         let written = bytes.is_empty() || append(file, length, &bytes).is_ok();
         if written {
             length += u64::try_from(bytes.len()).unwrap_or(0);
@@ -188,25 +224,42 @@ mod tests {
     #[test]
     fn a_journal_torn_at_any_byte_keeps_every_whole_line_before_it() {
         let entries = [entry(3, "alice"), entry(4, "blog.alice"), entry(70_000, "blög.bob")];
-        let bytes = encode_all(&entries);
-        assert_eq!(decode_all(&bytes), entries);
-        let ends: Vec<usize> = (0..=3).map(|count| encode_all(&entries[..count]).len()).collect();
-        for cut in 0..bytes.len() {
-            let whole = ends.iter().filter(|end| **end <= cut).count().saturating_sub(1);
-            assert_eq!(decode_all(&bytes[..cut]), entries[..whole], "cut at {cut}");
+        let bytes = [MAGIC.to_vec(), encode_append(&entries)].concat();
+        let written: Vec<Entry> = entries.iter().flat_map(|entry| [entry.clone(), entry.clone()]).collect();
+        assert_eq!(decode_all(&bytes), Decoded { entries: written.clone(), damaged: 0 });
+        let mut ends = vec![MAGIC.len()];
+        for entry in &written {
+            let mut line = Vec::new();
+            encode(entry, &mut line);
+            ends.push(ends[ends.len() - 1] + line.len());
+        }
+        for cut in MAGIC.len()..bytes.len() {
+            let whole = ends.iter().filter(|end| **end <= cut).count() - 1;
+            assert_eq!(decode_all(&bytes[..cut]).entries, written[..whole], "cut at {cut}");
         }
     }
 
     #[test]
-    fn a_flipped_bit_ends_the_reading_and_never_gives_another_entry() {
+    fn a_flipped_bit_costs_one_copy_of_one_line_and_never_gives_another_entry() {
         let entries = [entry(3, "alice"), entry(4, "bob")];
-        let bytes = encode_all(&entries);
-        for bit in 0..bytes.len() * 8 {
-            let mut bad = bytes.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            let read = decode_all(&bad);
-            assert!(read.len() < 2 && read == entries[..read.len()], "bit {bit}");
+        for bytes in [encode_all(&entries), [MAGIC.to_vec(), encode_append(&entries)].concat()] {
+            let whole = decode_all(&bytes).entries;
+            for bit in 0..bytes.len() * 8 {
+                let mut bad = bytes.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                let read = decode_all(&bad);
+                assert!(read.damaged > 0, "bit {bit}");
+                assert!(read.entries.len() + 1 >= whole.len(), "bit {bit}");
+                assert!(entries.iter().all(|entry| read.entries.contains(entry)), "bit {bit}");
+                assert!(read.entries.iter().all(|entry| entries.contains(entry)), "bit {bit}");
+            }
         }
+    }
+
+    #[test]
+    fn rubbish_is_given_up_in_the_end() {
+        let bytes = [vec![0; SEARCH_BYTES_MAX + 9], encode_append(&[entry(3, "alice")])].concat();
+        assert_eq!(decode_all(&bytes), Decoded { entries: Vec::new(), damaged: SEARCH_BYTES_MAX });
     }
 
     #[tokio::test]
@@ -217,12 +270,13 @@ mod tests {
         let _ = std::fs::remove_file(&path);
         let journal = Journal::start(path.clone(), &[]).unwrap();
         let (first, second) =
-            tokio::join!(journal.append(Some(entry(3, "alice"))), journal.append(Some(entry(3, "alice"))));
-        assert!(first && second && journal.append(None).await);
-        assert_eq!(load(&path).unwrap().len(), 2);
+            tokio::join!(journal.append(vec![entry(3, "alice")]), journal.append(vec![entry(3, "alice")]));
+        assert!(first && second && journal.append(Vec::new()).await);
+        assert_eq!(load(&path).unwrap().entries, vec![entry(3, "alice"); 4]);
         let again = Journal::start(path.clone(), &[entry(3, "alice")]).unwrap();
-        assert!(again.append(Some(entry(4, "bob"))).await);
-        assert_eq!(load(&path).unwrap(), [entry(3, "alice"), entry(4, "bob")]);
+        assert!(again.append(vec![entry(4, "bob")]).await);
+        let both = |slot, name| vec![entry(slot, name); 2];
+        assert_eq!(load(&path).unwrap().entries, [both(3, "alice"), both(4, "bob")].concat());
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

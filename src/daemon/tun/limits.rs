@@ -5,9 +5,12 @@ use std::time::Duration;
 /// TCP flows at once. Beyond it a SYN is dropped, and the kernel tries again after a second.
 pub const FLOWS_MAX: usize = 16_384;
 
-/// TCP flows that wait for their channel. Their buffers exist already, so a flood of
-/// SYNs must not take memory from flows that work.
-pub const HALF_OPEN_MAX: usize = 512;
+/// TCP flows that wait for their channel. Their buffers exist already, though untouched, so a
+/// flood of SYNs must not take memory from flows that work. Browsers and crawlers open hundreds at once.
+pub const HALF_OPEN_MAX: usize = 2_048;
+
+/// TCP flows of one user that wait for their channel: the other half is there for the others.
+pub const HALF_OPEN_USER_MAX: usize = 1_024;
 
 /// Bytes of each of a flow's two socket buffers. 256 KiB measured best for
 /// 64 KiB segments: larger ones leave the cache, smaller ones stall on the window.
@@ -81,6 +84,10 @@ pub const ADDRESS_HOLD_S: u64 = 24 * 3_600;
 /// How often a name's last answer is written down again while it is being asked for.
 pub const TOUCH_INTERVAL_S: u64 = 3_600;
 
+/// How often the last use of addresses with flows is written down: twice, and the delay of a busy
+/// machine, in [`TOUCH_INTERVAL_S`], by which a slot is held longer than the journal says.
+pub const REFRESH_INTERVAL_S: u64 = 1_200;
+
 /// Names under one petname or ServiceId: whoever publishes a zone must not be able to take the whole pool.
 pub const NAMES_PER_ZONE_MAX: usize = 16_384;
 
@@ -89,3 +96,6 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// Journal appends that wait for the disk.
 pub const JOURNAL_QUEUE_LEN: usize = 1_024;
+
+/// How long the host's routes must rest before they are looked at again: a change comes with others.
+pub const ROUTES_REST: Duration = Duration::from_millis(200);

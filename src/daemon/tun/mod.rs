@@ -3,12 +3,13 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `device`, `routes` | the kernel's side: device, addresses, routes |
+//! | `start`, `handle` | bringing it up, from nothing or over what an earlier run parked; what others hold of it |
+//! | `device`, `routes`, `gate`, `overlap` | the kernel's side: device, addresses, routes, who may come in, who is in the way |
 //! | `plan`, `address`, `journal`, `book` | which prefixes are ours, which name has which address, and that it stays so |
 //! | `packet`, `fragments` | packets |
-//! | `stack`, `flow`, `tcp` | TCP: one connection as a machine, its task, all of them |
+//! | `stack`, `flow`, `tcp`, `half_open` | TCP: one connection as a machine, its task, all of them, those that wait |
 //! | `udp`, `echo` | datagrams and ping |
-//! | `acting` | the identity that acts, by the user that owns the socket |
+//! | `acting`, `diag` | the identity that acts, by the user that owns the socket |
 //!
 //! One task reads the device and feeds the flows; each flow has a task for its channel.
 //! Flow tasks write to the device themselves. Everything stops with [`TunHandle::stopped`].
@@ -17,42 +18,47 @@ pub mod acting;
 pub mod address;
 pub mod book;
 mod device;
+mod diag;
 mod echo;
 mod flow;
 mod fragments;
+mod gate;
+mod half_open;
+mod handle;
 mod journal;
 mod limits;
+mod overlap;
 mod packet;
 pub mod plan;
 mod routes;
 mod stack;
+mod start;
 mod tcp;
 mod udp;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
+
+pub use handle::TunHandle;
+pub use start::{Parking, cleanup, start};
 
 use acting::Acting;
 use book::AddressBook;
 use device::Device;
 use fragments::Fragments;
 use packet::{Datagram, Packet};
-use plan::AddressPlan;
 use routes::Routes;
 
-use crate::dns::{DnsConfig, DnsHandle, Responder};
+use crate::dns::Responder;
 use crate::handle::NodeHandle;
+use crate::notify::Notifier;
 
-/// Folder of our files in the daemon's state folder.
-const STATE_FOLDER: &str = "tun";
 /// How long flows may take to say goodbye when the daemon stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -71,6 +77,8 @@ pub struct TunConfig {
     pub identity: String,
     /// The acting identity by the name or number of the user that owns the socket.
     pub users: BTreeMap<String, String>,
+    /// The acting identity of flows without a user, as containers' are; empty: they are refused.
+    pub forwarded: String,
 }
 
 /// Why there is no TUN.
@@ -153,6 +161,8 @@ struct Shared {
     echoes: echo::Echoes,
     counters: Counters,
     stopping: watch::Receiver<bool>,
+    /// The next run follows at once: the device and the routes stay for it.
+    kept: AtomicBool,
 }
 
 impl Shared {
@@ -165,181 +175,10 @@ impl Shared {
     }
 }
 
-/// The running TUN.
-pub struct TunHandle {
-    shared: Arc<Shared>,
-    name: String,
-    ipv6: bool,
-    dns: DnsHandle,
-    alive: tokio::task::AbortHandle,
-    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
-}
-
-impl TunHandle {
-    /// The device's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The link's own IPv4 address.
-    #[must_use]
-    pub fn ipv4(&self) -> Ipv4Addr {
-        self.shared.book.addresses().ours().0
-    }
-
-    /// The link's own IPv6 address; `None` where the host has IPv6 switched off.
-    #[must_use]
-    pub fn ipv6(&self) -> Option<Ipv6Addr> {
-        self.ipv6.then(|| self.shared.book.addresses().ours().1)
-    }
-
-    /// The MTU in use, bytes.
-    #[must_use]
-    pub fn mtu(&self) -> u16 {
-        self.shared.mtu
-    }
-
-    /// `up`, or `down` once the device is gone.
-    #[must_use]
-    pub fn state(&self) -> &'static str {
-        if self.alive.is_finished() { "down" } else { "up" }
-    }
-
-    /// TCP and UDP flows there are.
-    #[must_use]
-    pub fn flows(&self) -> usize {
-        self.shared.tcp.len() + self.shared.udp.len()
-    }
-
-    /// Packets of ours that the kernel did not take.
-    #[must_use]
-    pub fn unsent(&self) -> u64 {
-        self.shared.device.failed()
-    }
-
-    /// What was dropped.
-    #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
-    }
-
-    /// The DNS responder.
-    #[must_use]
-    pub fn dns(&self) -> &DnsHandle {
-        &self.dns
-    }
-
-    /// Names and their addresses.
-    #[must_use]
-    pub fn book(&self) -> &AddressBook {
-        &self.shared.book
-    }
-
-    /// Waits until the TUN has stopped, which `shutdown` asks for. The `unreachable` routes are gone then.
-    pub async fn stopped(&self) {
-        let Some(task) = self.task.lock().await.take() else { return };
-        if task.await.is_err() {
-            tracing::error!("the TUN task panicked");
-        }
-    }
-}
-
-/// Brings the TUN and its DNS responder up. `shutdown` becoming true ends them.
-///
-/// # Errors
-/// See [`TunError`]; [`TunError::is_missing_capability`] tells the one that `auto` forgives.
-pub async fn start(
-    config: TunConfig,
-    node: NodeHandle,
-    dns: DnsConfig,
-    state_dir: &Path,
-    shutdown: watch::Receiver<bool>,
-) -> Result<TunHandle, TunError> {
-    let acting = Acting::new(&config.identity, &config.users)?;
-    let routes = Routes::open()?;
-    let folder = state_folder(state_dir)?;
-    let plan = choose_plan(&config, &folder, &routes).await?;
-    let addresses = plan.addresses()?;
-    routes.block(&addresses).await?;
-    let book = AddressBook::open(&folder, &plan)?;
-    let opened = Device::open(&config.name, config.mtu, &addresses)?;
-    let ipv6 = routes.add_link_v6(&config.name, &addresses).await;
-    let responder = Arc::new(Responder::new(node.clone(), book.clone(), &config.identity, &dns, ipv6));
-    let dns = DnsHandle::listen(&dns, &responder, shutdown.clone())
-        .map_err(|(address, error)| TunError::DnsListen(address, error))?;
-    let shared = Arc::new(Shared {
-        node,
-        device: opened.device,
-        mtu: opened.mtu,
-        book,
-        acting,
-        responder,
-        dns_pending: Arc::new(Semaphore::new(limits::DNS_PENDING_MAX)),
-        tcp: tcp::Flows::default(),
-        udp: udp::Flows::default(),
-        echoes: echo::Echoes::default(),
-        counters: Counters::default(),
-        stopping: shutdown,
-    });
-    let task = tokio::spawn(run(Arc::clone(&shared), routes));
-    let (alive, task) = (task.abort_handle(), tokio::sync::Mutex::new(Some(task)));
-    Ok(TunHandle { shared, name: config.name, ipv6, dns, alive, task })
-}
-
-/// Undoes what a daemon that was killed left behind: the `unreachable` routes of its plan.
-/// Harmless where there is nothing.
-///
-/// # Errors
-/// Netlink fails.
-pub async fn cleanup(state_dir: &Path) -> Result<(), TunError> {
-    if let Some(plan) = AddressPlan::load(&state_dir.join(STATE_FOLDER)) {
-        Routes::open()?.unblock(&plan.addresses()?).await;
-    }
-    Ok(())
-}
-
-/// Our state folder, made if it is missing; others may not read it.
-fn state_folder(state_dir: &Path) -> Result<PathBuf, TunError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let folder = state_dir.join(STATE_FOLDER);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(TunError::State)?;
-    Ok(folder)
-}
-
-/// The plan of an earlier run, or a new one if there is none or the configuration has changed.
-async fn choose_plan(config: &TunConfig, folder: &Path, routes: &Routes) -> Result<AddressPlan, TunError> {
-    let taken = routes.taken_v4(&config.name).await?;
-    if let Some(plan) = AddressPlan::load(folder) {
-        let addresses = plan.addresses()?;
-        if plan.serves(&config.ipv4, &config.ipv6) {
-            if taken.iter().any(|taken| taken.overlaps(addresses.ipv4)) {
-                tracing::warn!(
-                    prefix = plan.ipv4,
-                    "a route of this host overlaps the synthetic addresses; they are kept"
-                );
-            }
-            return Ok(plan);
-        }
-        routes.unblock(&addresses).await;
-    }
-    let mut random = [0; 39];
-    getrandom::fill(&mut random).map_err(|_| TunError::Randomness)?;
-    let plan = AddressPlan::choose(&config.ipv4, &config.ipv6, &taken, random)?;
-    if plan.ipv4 != config.ipv4 {
-        tracing::warn!(
-            wanted = config.ipv4,
-            chosen = plan.ipv4,
-            "a route of this host overlaps the synthetic addresses: others are used"
-        );
-    }
-    plan.store(folder).map_err(TunError::State)?;
-    Ok(plan)
-}
-
-/// Reads the device until shutdown, then lets the flows say goodbye and takes the routes
-/// away. They stay when the device was taken from us.
-async fn run(shared: Arc<Shared>, routes: Routes) {
+/// Reads the device until shutdown, then lets the flows say goodbye, takes the routes away and the
+/// device back from where it is parked. All that stays when the device was taken from us, and when
+/// the next run follows at once.
+async fn run(shared: Arc<Shared>, routes: Arc<Routes>, notifier: Notifier) {
     let mut tasks = JoinSet::new();
     let mut stopping = shared.stopping.clone();
     let clean = tokio::select! {
@@ -355,8 +194,8 @@ async fn run(shared: Arc<Shared>, routes: Routes) {
     }
     tasks.abort_all();
     // Without the device these routes are all that keeps packets in the house.
-    if clean {
-        routes.unblock(shared.book.addresses()).await;
+    if clean && !shared.kept.load(Ordering::Relaxed) {
+        start::release(&routes, shared.book.addresses(), &notifier).await;
     }
 }
 
@@ -395,12 +234,12 @@ fn handle_packet(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, fragments: &mut 
         tcp::handle_packet(shared, tasks, &packet, slot);
     } else if packet.protocol == packet::UDP {
         if packet.fragment.is_some() {
-            let Some(whole) = fragments.handle_fragment(Instant::now(), &packet) else { return };
+            let Some((whole, first)) = fragments.handle_fragment(Instant::now(), &packet) else { return };
             if let Some(datagram) = Datagram::parse(packet.source, packet.destination, &whole) {
-                udp::handle_datagram(shared, tasks, &packet, &datagram, slot);
+                udp::handle_datagram(shared, tasks, first, &datagram, slot);
             }
         } else if let Some(datagram) = packet.datagram() {
-            udp::handle_datagram(shared, tasks, &packet, &datagram, slot);
+            udp::handle_datagram(shared, tasks, packet::Quote::of(&packet), &datagram, slot);
         }
     } else if let Some(rest) = packet.echo_request() {
         echo::handle_request(shared, tasks, &packet, rest, slot);

@@ -242,8 +242,7 @@ fn ip_header(out: &mut Vec<u8>, source: IpAddr, destination: IpAddr, protocol: u
             out.extend_from_slice(&[0, 0, 0x40, 0, HOP_LIMIT, protocol, 0, 0]);
             out.extend_from_slice(&source.octets());
             out.extend_from_slice(&destination.octets());
-            let sum = fold(add(0, out));
-            out[10..12].copy_from_slice(&(!sum).to_be_bytes());
+            fill_v4_checksum(out);
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             out.extend_from_slice(&[0x60, 0, 0, 0]);
@@ -255,6 +254,15 @@ fn ip_header(out: &mut Vec<u8>, source: IpAddr, destination: IpAddr, protocol: u
         _ => return None,
     }
     Some(())
+}
+
+/// Fills in the checksum of an IPv4 header without options, the start of `packet`.
+pub fn fill_v4_checksum(packet: &mut [u8]) {
+    if let Some(header) = packet.get_mut(..V4_HEADER) {
+        header[10..12].fill(0);
+        let sum = !fold(add(0, header));
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
 }
 
 /// Builds a UDP packet into `out`; `None` when it does not fit one packet.

@@ -73,7 +73,27 @@ impl PrefixV4 {
     }
 }
 
+impl<A: std::fmt::Display> std::fmt::Display for Prefix<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.len)
+    }
+}
+
 impl PrefixV6 {
+    /// The prefix of this length that holds `address`.
+    #[must_use]
+    pub fn containing(address: Ipv6Addr, len: u8) -> Self {
+        let mask = u128::MAX.checked_shl(u32::from(128 - len.min(128))).unwrap_or(0);
+        Self { address: Ipv6Addr::from(u128::from(address) & mask), len }
+    }
+
+    /// Whether the two share an address.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        let len = self.len.min(other.len);
+        Self::containing(self.address, len) == Self::containing(other.address, len)
+    }
+
     /// Parses `fd12:3456:789a::/48`; lengths 16 to 64, no host bits.
     ///
     /// # Errors
@@ -87,8 +107,8 @@ impl PrefixV6 {
         if !(16..=64).contains(&len) {
             return Err(fail("the length must be 16 to 64"));
         }
-        let mask = u128::MAX << (128 - u32::from(len));
-        if u128::from(address) & !mask != 0 { Err(fail("it has host bits set")) } else { Ok(Self { address, len }) }
+        let prefix = Self::containing(address, len);
+        if prefix.address != address { Err(fail("it has host bits set")) } else { Ok(prefix) }
     }
 
     /// A unique local /48 from 40 random bits (RFC 4193 §3.2).
@@ -204,8 +224,8 @@ impl AddressPlan {
         };
         Ok(Self {
             configured_ipv4: ipv4.into(),
-            ipv4: format!("{}/{}", chosen.address, chosen.len),
-            ipv6: format!("{}/{}", ipv6.address, ipv6.len),
+            ipv4: chosen.to_string(),
+            ipv6: ipv6.to_string(),
             secret: random[7..].iter().map(|byte| format!("{byte:02x}")).collect(),
         })
     }

@@ -7,14 +7,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 use super::TunError;
-use super::plan::{Addresses, Prefix, PrefixV4};
+use super::overlap::{Taken, Way};
+use super::plan::{Addresses, Prefix, PrefixV4, PrefixV6};
 
 /// The metric of the `unreachable` routes: behind everything else.
 const METRIC: u32 = u32::MAX;
@@ -23,7 +24,7 @@ const LINK_V6_LEN: u8 = 64;
 
 /// A netlink socket and the task that reads it.
 pub struct Routes {
-    handle: Handle,
+    pub(super) handle: Handle,
     connection: JoinHandle<()>,
 }
 
@@ -43,31 +44,39 @@ impl Routes {
         Ok(Self { handle, connection: tokio::spawn(connection) })
     }
 
-    /// Every IPv4 prefix in use on the host that is more specific than the default route,
-    /// except ours: the `unreachable` routes and whatever hangs from the device `own`.
+    /// Every prefix in use on the host that is more specific than the default route, except ours: the
+    /// `unreachable` routes and whatever hangs from the device `own`. A host without IPv6 has none of its.
     ///
     /// # Errors
     /// Netlink fails.
-    pub async fn taken_v4(&self, own: &str) -> Result<Vec<PrefixV4>, TunError> {
-        let own = self.index(own).await?;
+    pub async fn taken(&self, own: &str) -> Result<Vec<Taken>, TunError> {
+        let links = self.links().await?;
+        let own = links.iter().find(|(_, name)| name == own).map(|(index, _)| *index);
+        let device = |index: Option<u32>| {
+            links.iter().find(|(known, _)| Some(*known) == index).map(|(_, name)| name.clone()).unwrap_or_default()
+        };
         let mut taken = Vec::new();
-        let mut routes = pin!(self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute());
-        while let Some(route) = routes.try_next().await.map_err(TunError::from_netlink)? {
-            taken.extend(route_prefix(&route, own));
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        for (wanted, required) in [(v4, true), (v6, false)] {
+            let mut routes = pin!(self.handle.route().get(wanted).execute());
+            loop {
+                match routes.try_next().await {
+                    Ok(Some(route)) => taken.extend(route_prefix(&route, own).map(|(way, index)| (way, device(index)))),
+                    Ok(None) => break,
+                    Err(error) if required => return Err(TunError::from_netlink(error)),
+                    Err(_) => break,
+                }
+            }
         }
         let mut addresses = pin!(self.handle.address().get().execute());
         while let Some(address) = addresses.try_next().await.map_err(TunError::from_netlink)? {
-            if Some(address.header.index) == own {
-                continue;
+            let index = Some(address.header.index);
+            if index != own {
+                taken.extend(network(&address).map(|way| (way, device(index))));
             }
-            taken.extend(address.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(IpAddr::V4(network)) => {
-                    Some(Prefix::containing(*network, address.header.prefix_len))
-                }
-                _ => None,
-            }));
         }
-        Ok(taken)
+        Ok(taken.into_iter().map(|(way, device)| Taken { way, device }).collect())
     }
 
     /// Adds the `unreachable` routes; those of an earlier run are taken over.
@@ -93,29 +102,87 @@ impl Routes {
         }
     }
 
-    /// Gives the device `name` our IPv6 address, usable at once: without duplicate address
-    /// detection, during which a program could not connect. False where IPv6 is switched off.
-    pub async fn add_link_v6(&self, name: &str, addresses: &Addresses) -> bool {
-        let Ok(Some(index)) = self.index(name).await else { return false };
-        let mut request = self.handle.address().add(index, addresses.ours().1.into(), LINK_V6_LEN).replace();
+    /// Gives the device `name` our addresses, and takes away those of an earlier plan. The IPv6 address
+    /// is usable at once: without duplicate address detection, during which a program could not connect.
+    /// False where IPv6 is switched off.
+    ///
+    /// # Errors
+    /// The device is gone, or the IPv4 address cannot be set.
+    pub async fn settle_link(&self, name: &str, addresses: &Addresses) -> Result<bool, TunError> {
+        let index = self.index(name).await?.ok_or_else(|| TunError::Device(format!("{name} is gone")))?;
+        let (v4, v6) = addresses.ours();
+        let wanted = [(IpAddr::V4(v4), addresses.ipv4.len), (IpAddr::V6(v6), LINK_V6_LEN)];
+        let mut present = pin!(self.handle.address().get().set_link_index_filter(index).execute());
+        let mut stale = Vec::new();
+        while let Some(address) = present.try_next().await.map_err(TunError::from_netlink)? {
+            let ours = own_address(&address).is_some_and(|own| wanted.contains(&(own, address.header.prefix_len)));
+            let link_local = address.header.scope == AddressScope::Link;
+            if address.header.index == index && !ours && !link_local {
+                stale.push(address);
+            }
+        }
+        for address in stale {
+            self.handle.address().del(address).execute().await.map_err(TunError::from_netlink)?;
+        }
+        let add = |(address, len)| self.handle.address().add(index, address, len).replace();
+        add(wanted[0]).execute().await.map_err(TunError::from_netlink)?;
+        let mut request = add(wanted[1]);
         request.message_mut().header.flags = AddressHeaderFlags::Nodad;
         let added = request.execute().await;
         if let Err(error) = &added {
             tracing::warn!(%error, "this host has no IPv6: names get IPv4 addresses only");
         }
-        added.is_ok()
+        Ok(added.is_ok())
     }
 
     /// The index of a device, if it exists.
     async fn index(&self, name: &str) -> Result<Option<u32>, TunError> {
+        Ok(self.links().await?.into_iter().find(|(_, own)| own == name).map(|(index, _)| index))
+    }
+
+    /// Whether a device exists.
+    ///
+    /// # Errors
+    /// Netlink fails.
+    pub async fn exists(&self, name: &str) -> Result<bool, TunError> {
+        Ok(self.index(name).await?.is_some())
+    }
+
+    /// Index and name of every device.
+    async fn links(&self) -> Result<Vec<(u32, String)>, TunError> {
+        let mut found = Vec::new();
         let mut links = pin!(self.handle.link().get().execute());
         while let Some(link) = links.try_next().await.map_err(TunError::from_netlink)? {
-            if link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::IfName(own) if own == name)) {
-                return Ok(Some(link.header.index));
-            }
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            });
+            found.extend(name.map(|name| (link.header.index, name)));
         }
-        Ok(None)
+        Ok(found)
     }
+}
+
+/// The address of an interface itself, not its network or far end.
+fn own_address(address: &AddressMessage) -> Option<IpAddr> {
+    let find = |local: bool| {
+        address.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(address) if local => Some(*address),
+            AddressAttribute::Address(address) if !local => Some(*address),
+            _ => None,
+        })
+    };
+    find(true).or_else(|| find(false))
+}
+
+/// The network that an interface's address is in.
+fn network(address: &AddressMessage) -> Option<Way> {
+    let len = address.header.prefix_len;
+    address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(IpAddr::V4(network)) => Some(Way::V4(PrefixV4::containing(*network, len))),
+        AddressAttribute::Address(IpAddr::V6(network)) => Some(Way::V6(PrefixV6::containing(*network, len))),
+        _ => None,
+    })
 }
 
 /// The two routes: our IPv4 prefix and our IPv6 prefix, whole.
@@ -125,13 +192,14 @@ fn unreachable(addresses: &Addresses) -> [RouteMessage; 2] {
     [v4.kind(RouteType::Unreachable).priority(METRIC).build(), v6.kind(RouteType::Unreachable).priority(METRIC).build()]
 }
 
-/// The prefix of an IPv4 route that counts as taken: not the default route, not one of our
+/// The prefix of a route that counts as taken, and its device: not the default route, not one of our
 /// `unreachable` routes, not one through our own device.
-fn route_prefix(route: &RouteMessage, own: Option<u32>) -> Option<PrefixV4> {
+fn route_prefix(route: &RouteMessage, own: Option<u32>) -> Option<(Way, Option<u32>)> {
     let (mut network, mut metric, mut device) = (None, None, None);
     for attribute in &route.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => network = Some(*address),
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => network = Some(IpAddr::V4(*address)),
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => network = Some(IpAddr::V6(*address)),
             RouteAttribute::Priority(priority) => metric = Some(*priority),
             RouteAttribute::Oif(index) => device = Some(*index),
             // Attributes of the kernel's, not variants of ours.
@@ -141,7 +209,11 @@ fn route_prefix(route: &RouteMessage, own: Option<u32>) -> Option<PrefixV4> {
     let ours = route.header.kind == RouteType::Unreachable && metric == Some(METRIC);
     let through_us = device.is_some() && device == own;
     let len = route.header.destination_prefix_length;
-    (len > 0 && !ours && !through_us).then(|| Prefix::containing(network.unwrap_or(Ipv4Addr::UNSPECIFIED), len))
+    let way = match network? {
+        IpAddr::V4(network) => Way::V4(Prefix::<Ipv4Addr>::containing(network, len)),
+        IpAddr::V6(network) => Way::V6(Prefix::<Ipv6Addr>::containing(network, len)),
+    };
+    (len > 0 && !ours && !through_us).then_some((way, device))
 }
 
 #[cfg(test)]
@@ -156,8 +228,11 @@ mod tests {
 
     #[test]
     fn only_foreign_routes_more_specific_than_default_count_as_taken() {
-        let taken =
-            |message: &RouteMessage| route_prefix(message, Some(9)).map(|prefix| (prefix.address.octets(), prefix.len));
+        let taken = |message: &RouteMessage| match route_prefix(message, Some(9)) {
+            Some((Way::V4(prefix), _)) => Some((prefix.address.octets(), prefix.len)),
+            Some((Way::V6(prefix), _)) => panic!("{prefix}"),
+            None => None,
+        };
         assert_eq!(taken(&route([198, 18, 5, 0], 24, RouteType::Unicast, 0, 2)), Some(([198, 18, 5, 0], 24)));
         assert_eq!(taken(&route([198, 18, 0, 0], 15, RouteType::Unicast, 0, 9)), None);
         assert_eq!(taken(&route([198, 18, 0, 0], 15, RouteType::Unreachable, METRIC, 1)), None);

@@ -199,12 +199,6 @@ impl Stack {
         matches!(self.state(), State::Closed | State::TimeWait | State::Listen)
     }
 
-    /// Whether the SYN has not been answered yet.
-    #[must_use]
-    pub fn held(&self) -> bool {
-        self.held
-    }
-
     /// Lets smoltcp send until it has nothing more to say.
     fn flush_at<T: Transmit>(&mut self, now: StackInstant, device: &mut Port<'_, T>) {
         while self.interface.poll_egress(now, device, &mut self.sockets) != smoltcp::iface::PollResult::None {}

@@ -2,12 +2,12 @@
 //!
 //! A SYN for a name holds until the overlay has answered; then it is SYN-ACK, reset or
 //! ICMP, by the table in [`outcome`]. A segment of no flow is reset, so that connections
-//! of before a restart end at once. Bounds: [`FLOWS_MAX`] and [`HALF_OPEN_MAX`], beyond
+//! of before a restart end at once. Bounds: [`FLOWS_MAX`] and those of `half_open`, beyond
 //! which a SYN is dropped and counted: the kernel tries again.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -17,10 +17,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Shared;
+use super::acting::Actor;
 use super::address::{SLOT_DNS, Slot};
 use super::device::Device;
 use super::flow::Flow;
-use super::limits::{FLOWS_MAX, HALF_OPEN_MAX, OPEN_TIMEOUT};
+use super::half_open::HalfOpen;
+use super::limits::{FLOWS_MAX, OPEN_TIMEOUT};
 use super::packet::{self, Packet, Quote, Segment, Unreachable};
 use super::stack::Stack;
 use crate::channel::Channel;
@@ -37,7 +39,7 @@ type Tuple = (SocketAddr, SocketAddr);
 #[derive(Default)]
 pub struct Flows {
     table: Mutex<HashMap<Tuple, Arc<Flow<Device>>>>,
-    half_open: AtomicUsize,
+    half_open: HalfOpen,
 }
 
 /// How a connection that was not made is told to the program.
@@ -72,15 +74,6 @@ pub fn outcome(error: ConnectError) -> Outcome {
     }
 }
 
-/// Counts a flow as half-open while it lives.
-struct HalfOpen(Arc<Shared>);
-
-impl Drop for HalfOpen {
-    fn drop(&mut self) {
-        self.0.tcp.half_open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Flows {
     /// Flows there are.
     #[must_use]
@@ -101,7 +94,8 @@ impl Flows {
         }
     }
 
-    /// The flow a segment belongs to. A new SYN on the tuple of a held one replaces it.
+    /// The flow a segment belongs to. A new SYN on the tuple of a flow ends it: our kernel, which is the other
+    /// side of every flow, gives a port out again only when it has forgotten the connection that had it.
     fn find(&self, tuple: &Tuple, segment: &Segment) -> Option<Arc<Flow<Device>>> {
         let mut table = self.lock();
         let flow = table.get(tuple)?;
@@ -135,19 +129,24 @@ fn open(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, packet: &Packet<'_>, segm
         shared.build(|out| packet::reset(out, packet));
         return;
     }
-    let full = shared.tcp.len() >= FLOWS_MAX || shared.tcp.half_open.load(Ordering::Relaxed) >= HALF_OPEN_MAX;
-    let mut seed = [0; 8];
-    if full || getrandom::fill(&mut seed).is_err() {
-        shared.counters.syn_dropped.fetch_add(1, Ordering::Relaxed);
+    let actor =
+        if to_dns { Actor::default() } else { shared.acting.of(packet::TCP, (segment.source, segment.destination)) };
+    if !to_dns && actor.identity.is_none() {
+        shared.build(|out| packet::unreachable(out, &Quote::of(packet), Unreachable::Prohibited));
         return;
     }
+    let place = (shared.tcp.len() < FLOWS_MAX).then(|| shared.tcp.half_open.enter(actor.uid)).flatten();
+    let mut seed = [0; 8];
+    let Some(place) = place.filter(|_| getrandom::fill(&mut seed).is_ok()) else {
+        shared.counters.syn_dropped.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
     let stack = Stack::hold(Instant::now(), segment.destination, usize::from(shared.mtu), u64::from_le_bytes(seed));
     let flow = Arc::new(Flow::new(stack, shared.device.clone(), segment.sequence, Quote::of(packet)));
     flow.handle_packet(packet.bytes);
     let tuple = (segment.source, segment.destination);
     shared.tcp.lock().insert(tuple, Arc::clone(&flow));
-    shared.tcp.half_open.fetch_add(1, Ordering::Relaxed);
-    let (shared, half_open) = (Arc::clone(shared), HalfOpen(Arc::clone(shared)));
+    let shared = Arc::clone(shared);
     tasks.spawn(async move {
         let mut stopping = shared.stopping.clone();
         tokio::select! {
@@ -155,10 +154,10 @@ fn open(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, packet: &Packet<'_>, segm
             _ = stopping.wait_for(|stopping| *stopping) => flow.abort(),
             () = async {
                 let channel = match &lease {
-                    Some(lease) => connect(&shared, tuple, lease.name()).await,
+                    Some(lease) => connect(&shared, tuple, lease.name(), &actor).await,
                     None => Ok(stream::serve(Arc::clone(&shared.responder))),
                 };
-                drop(half_open);
+                drop(place);
                 serve(&shared, &flow, channel).await;
             } => {}
         }
@@ -168,16 +167,16 @@ fn open(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, packet: &Packet<'_>, segm
 }
 
 /// Opens the channel of a flow.
-async fn connect(shared: &Shared, tuple: Tuple, name: &str) -> Result<Channel, ConnectError> {
-    let acting = shared.acting.of(packet::TCP, tuple).await;
+async fn connect(shared: &Shared, tuple: Tuple, name: &str, actor: &Actor) -> Result<Channel, ConnectError> {
     let request = ConnectRequest {
-        acting,
+        acting: actor.identity.as_deref().unwrap_or_default().into(),
         target: Target::Name(name.into()),
         port: Port::from(tuple.1.port()),
         mode: Mode::ReliableOrdered,
         early: Bytes::new(),
     };
-    timeout(OPEN_TIMEOUT, shared.node.connect(request)).await.unwrap_or(Err(ConnectError::Timeout))
+    let opened = timeout(OPEN_TIMEOUT, shared.node.connect(request)).await.unwrap_or(Err(ConnectError::Timeout));
+    opened.map_err(|error| actor.verdict(error))
 }
 
 /// Carries a flow over its channel, or tells the program why there is none.

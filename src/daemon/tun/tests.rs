@@ -7,6 +7,7 @@ mod double;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::*;
-use crate::dns::Mode;
+use crate::dns::{DnsConfig, Mode};
 
 /// Set for the run inside the namespace.
 const INSIDE: &str = "TARNET_TUN_TEST_INSIDE";
@@ -82,12 +83,13 @@ impl Lab {
             mtu: 65_535,
             identity: "default".into(),
             users: BTreeMap::new(),
+            forwarded: String::new(),
         };
         let dns = DnsConfig { mode: Mode::Off, suffix: "tarnet.alt".into(), listen: Vec::new(), ttl_s: 60 };
         let handle = runtime.block_on(async {
             let (node, requests) = NodeHandle::new();
             tokio::spawn(double::node(requests));
-            start(config, node, dns, &folder, stopping).await.unwrap()
+            start(config, node, dns, &folder, Parking::default(), stopping).await.unwrap()
         });
         Self { runtime, handle: Some(handle), stop, folder }
     }

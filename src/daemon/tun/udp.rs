@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -17,10 +17,12 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::Shared;
+use super::acting::Actor;
 use super::address::{SLOT_DNS, Slot};
 use super::book::Lease;
+use super::fragments;
 use super::limits::{OPEN_TIMEOUT, UDP_FLOWS_MAX, UDP_IDLE, UDP_IDLE_ANSWERED, UDP_QUEUE_LEN, UDP_REFUSED_HOLD};
-use super::packet::{self, Datagram, Packet, Quote, Unreachable};
+use super::packet::{self, Datagram, Quote, Unreachable};
 use super::tcp::{Outcome, outcome};
 use crate::channel::Channel;
 use crate::dns::Transport;
@@ -28,13 +30,19 @@ use crate::handle::{ConnectError, ConnectRequest, Target};
 
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
+/// Bytes of the headers before a datagram: IPv6 and UDP.
+const HEADERS_BYTES_MAX: usize = 48;
 
 /// Source and destination of a flow.
 type Tuple = (SocketAddr, SocketAddr);
 
 /// Every UDP flow, by the queue of what the program sends.
 #[derive(Default)]
-pub struct Flows(Mutex<HashMap<Tuple, mpsc::Sender<Bytes>>>);
+pub struct Flows {
+    table: Mutex<HashMap<Tuple, mpsc::Sender<Bytes>>>,
+    /// What tells the fragments of one datagram from those of another.
+    fragment_ids: AtomicU32,
+}
 
 impl Flows {
     /// Flows there are.
@@ -45,20 +53,20 @@ impl Flows {
 
     /// The table, for a moment.
     fn lock(&self) -> MutexGuard<'_, HashMap<Tuple, mpsc::Sender<Bytes>>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-/// A whole UDP datagram from our kernel to one of our addresses. `packet` is it, or its first fragment.
+/// A whole UDP datagram from our kernel to one of our addresses. `quote` is what an ICMP error says of it.
 pub fn handle_datagram(
     shared: &Arc<Shared>,
     tasks: &mut JoinSet<()>,
-    packet: &Packet<'_>,
+    quote: Quote,
     datagram: &Datagram<'_>,
     slot: Option<Slot>,
 ) {
     if slot == Some(Slot(SLOT_DNS)) {
-        return handle_dns(shared, tasks, packet, datagram);
+        return handle_dns(shared, tasks, &quote, datagram);
     }
     let tuple = (datagram.source, datagram.destination);
     let known = shared.udp.lock().get(&tuple).cloned();
@@ -66,12 +74,17 @@ pub fn handle_datagram(
     let queue = match known {
         Some(queue) => queue,
         None => match slot.and_then(|slot| shared.book.lease(slot)) {
-            None => return shared.build(|out| packet::unreachable(out, &Quote::of(packet), Unreachable::Host)),
+            None => return shared.build(|out| packet::unreachable(out, &quote, Unreachable::Host)),
             Some(_) if shared.udp.len() >= UDP_FLOWS_MAX => {
                 shared.counters.udp_dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            Some(lease) => start(shared, tasks, tuple, lease, Quote::of(packet)),
+            Some(lease) => match shared.acting.of(packet::UDP, tuple) {
+                Actor { identity: None, .. } => {
+                    return shared.build(|out| packet::unreachable(out, &quote, Unreachable::Prohibited));
+                }
+                actor => start(shared, tasks, tuple, lease, actor, quote),
+            },
         },
     };
     if queue.try_send(payload).is_err() {
@@ -85,6 +98,7 @@ fn start(
     tasks: &mut JoinSet<()>,
     tuple: Tuple,
     lease: Lease,
+    actor: Actor,
     quote: Quote,
 ) -> mpsc::Sender<Bytes> {
     let (queue, datagrams) = mpsc::channel(UDP_QUEUE_LEN);
@@ -94,7 +108,7 @@ fn start(
         let mut stopping = shared.stopping.clone();
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => {}
-            () = run(&shared, tuple, lease.name(), &quote, datagrams) => {}
+            () = run(&shared, tuple, lease.name(), &actor, &quote, datagrams) => {}
         }
         shared.udp.lock().remove(&tuple);
         drop(lease);
@@ -103,9 +117,16 @@ fn start(
 }
 
 /// The life of a flow.
-async fn run(shared: &Shared, tuple: Tuple, name: &str, quote: &Quote, mut datagrams: mpsc::Receiver<Bytes>) {
+async fn run(
+    shared: &Shared,
+    tuple: Tuple,
+    name: &str,
+    actor: &Actor,
+    quote: &Quote,
+    mut datagrams: mpsc::Receiver<Bytes>,
+) {
     let request = ConnectRequest {
-        acting: shared.acting.of(packet::UDP, tuple).await,
+        acting: actor.identity.as_deref().unwrap_or_default().into(),
         target: Target::Name(name.into()),
         port: Port::from(tuple.1.port()),
         mode: Mode::UnreliableUnordered,
@@ -114,7 +135,7 @@ async fn run(shared: &Shared, tuple: Tuple, name: &str, quote: &Quote, mut datag
     match timeout(OPEN_TIMEOUT, shared.node.connect(request)).await.unwrap_or(Err(ConnectError::Timeout)) {
         Ok(channel) => carry(shared, tuple, channel, &mut datagrams).await,
         Err(error) => {
-            let why = match outcome(error) {
+            let why = match outcome(actor.verdict(error)) {
                 Outcome::Refuse => Unreachable::Port,
                 Outcome::Icmp(why) => why,
                 Outcome::Silence => return,
@@ -142,20 +163,26 @@ async fn carry(shared: &Shared, tuple: Tuple, channel: Channel, datagrams: &mut 
             reply = reader.recv() => {
                 let Ok(Some(reply)) = reply else { return };
                 idle = UDP_IDLE_ANSWERED;
-                if packet_len(destination, reply.len()) > usize::from(shared.mtu) {
-                    shared.counters.udp_dropped.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    shared.build(|out| packet::udp(out, destination, source, &reply));
-                }
+                deliver(shared, destination, source, &reply);
             }
             () = sleep(idle) => return,
         }
     }
 }
 
-/// Bytes of the packet that carries a datagram of `length` bytes.
-fn packet_len(from: SocketAddr, length: usize) -> usize {
-    length + 8 + if from.is_ipv4() { 20 } else { 40 }
+/// Hands a datagram to the program, in fragments where it is larger than the device takes. One that is
+/// larger than UDP in its family can be is dropped: the far side had the other family's bound.
+fn deliver(shared: &Shared, from: SocketAddr, to: SocketAddr, data: &[u8]) {
+    let mut whole = Vec::with_capacity(data.len() + HEADERS_BYTES_MAX);
+    let mtu = usize::from(shared.mtu);
+    match packet::udp(&mut whole, from, to, data) {
+        None => drop(shared.counters.udp_dropped.fetch_add(1, Ordering::Relaxed)),
+        Some(()) if whole.len() <= mtu => shared.device.send(&whole),
+        Some(()) => {
+            let id = shared.udp.fragment_ids.fetch_add(1, Ordering::Relaxed);
+            fragments::split(&whole, mtu, id, |piece| shared.device.send(piece));
+        }
+    }
 }
 
 /// Answers what waits, and what comes within [`UDP_REFUSED_HOLD`], with an ICMP error.
@@ -170,9 +197,9 @@ async fn refuse(shared: &Shared, quote: &Quote, why: Unreachable, datagrams: &mu
 }
 
 /// A datagram to the DNS server's address.
-fn handle_dns(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, packet: &Packet<'_>, datagram: &Datagram<'_>) {
+fn handle_dns(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, quote: &Quote, datagram: &Datagram<'_>) {
     if datagram.destination.port() != DNS_PORT {
-        return shared.build(|out| packet::unreachable(out, &Quote::of(packet), Unreachable::Port));
+        return shared.build(|out| packet::unreachable(out, quote, Unreachable::Port));
     }
     let Ok(permit) = Arc::clone(&shared.dns_pending).try_acquire_owned() else {
         shared.counters.dns_dropped.fetch_add(1, Ordering::Relaxed);

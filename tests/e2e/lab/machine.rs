@@ -179,13 +179,20 @@ impl Machine {
 
     /// Starts the daemon and waits until it answers.
     pub fn start(&self) {
+        self.start_by(|command| command);
+    }
+
+    /// Starts the daemon by a command made from the usual one, and waits until it answers.
+    pub fn start_by(&self, prepare: impl FnOnce(Command) -> Command) {
         let log = OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log");
         let mut command = self.command(&[env!("CARGO_BIN_EXE_tarnetd")]);
         let paths = ["config", "state-dir", "services-dir", "socket"];
         for (flag, file) in paths.iter().zip(["tarnetd.toml", "state", "services.d", "tarnet.sock"]) {
             command.arg(format!("--{flag}")).arg(self.path(file));
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        command.stdin(Stdio::null());
+        let mut command = prepare(command);
+        command.stdout(log.try_clone().expect("a log")).stderr(log);
         *self.daemon.borrow_mut() = Some(self.start_command(command));
         until(START_S, &format!("the daemon of {} answers", self.name()), || {
             let ended = self.daemon.borrow_mut().as_mut().and_then(|child| child.try_wait().expect("our child"));
@@ -209,12 +216,28 @@ impl Machine {
     /// Stops the daemon as systemd would; it must end cleanly.
     #[track_caller]
     pub fn stop(&self) {
+        self.stop_by(Signal::SIGTERM);
+    }
+
+    /// Stops the daemon by a signal; it must end cleanly.
+    #[track_caller]
+    pub fn stop_by(&self, signal: Signal) {
         let mut child = self.daemon.borrow_mut().take().expect("the daemon runs");
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
-        kill(pid, Signal::SIGTERM).expect("our child");
+        kill(pid, signal).expect("our child");
         let ended = wait_for(STOP_MAX, || child.try_wait().expect("our child"));
         let status = ended.unwrap_or_else(|| panic!("the daemon of {} does not stop", self.name()));
         assert!(status.success(), "the daemon of {} stopped with {status}", self.name());
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.pid()).expect("a process id")), signal).expect("our child");
+    }
+
+    /// What the daemon has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
     /// The addresses that the resolver gives for a name, IPv4 first.

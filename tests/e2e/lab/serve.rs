@@ -75,7 +75,7 @@ pub fn echo_udp(machine: &Machine, address: &str) {
 }
 
 /// Accepts at `address` of a machine, a thread for each connection.
-fn tcp(machine: &Machine, address: &str, serve: impl Fn(TcpStream) + Send + Sync + 'static) {
+pub fn tcp(machine: &Machine, address: &str, serve: impl Fn(TcpStream) + Send + Sync + 'static) {
     let address: SocketAddr = address.parse().expect("an address");
     let listener = machine.inside(move || TcpListener::bind(address).expect("a free port"));
     let serve = Arc::new(serve);

@@ -24,12 +24,13 @@ fn flow() -> Flow<()> {
 }
 
 #[test]
-fn another_syn_replaces_a_held_flow_and_the_same_one_does_not() {
+fn another_syn_replaces_a_flow_and_the_same_one_does_not() {
     let flow = flow();
     assert!(!flow.replaced_by(9));
     assert!(flow.replaced_by(10));
     flow.with(|stack, out| stack.open(Instant::now(), out));
-    assert!(!flow.replaced_by(10));
+    assert!(!flow.replaced_by(9));
+    assert!(flow.replaced_by(10));
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ fn a_held_syn_is_answered_by_nothing_until_it_is_opened() {
     let mut pair = Pair::new(1 << 16);
     pair.settle();
     assert_eq!(pair.program().state(), State::SynSent);
-    assert!(pair.stack.held() && pair.stack.poll_timeout(pair.now).is_none());
+    assert!(pair.stack.held && pair.stack.poll_timeout(pair.now).is_none());
     // The program repeats its SYN: still nothing.
     pair.now += Duration::from_secs(3);
     pair.settle();
@@ -170,11 +170,17 @@ fn bytes_pass_both_ways_and_each_side_half_closes_after_its_data() {
 
 #[test]
 fn our_fin_waits_for_data_that_the_program_reads_late_through_a_tiny_window() {
-    let mut pair = Pair::new(64);
+    through_a_window(64, 10_000);
+    through_a_window(1, 500);
+}
+
+/// Sends `length` bytes and finishes; the program has room for `window` bytes, and reads late.
+fn through_a_window(window: usize, length: usize) {
+    let mut pair = Pair::new(window);
     pair.settle();
     pair.stack.open(pair.now, &pair.wire);
     pair.settle();
-    let sent: Vec<u8> = (0..250_u8).cycle().take(10_000).collect();
+    let sent: Vec<u8> = (0..250_u8).cycle().take(length).collect();
     assert_eq!(pair.stack.write(&sent), Ok(sent.len()));
     pair.stack.finish(pair.now, &pair.wire);
     let mut got = Vec::new();
