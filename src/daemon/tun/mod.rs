@@ -230,6 +230,12 @@ impl TunHandle {
         &self.dns
     }
 
+    /// What answers questions.
+    #[must_use]
+    pub fn responder(&self) -> &Arc<Responder> {
+        &self.shared.responder
+    }
+
     /// Names and their addresses.
     #[must_use]
     pub fn book(&self) -> &AddressBook {
@@ -297,6 +303,12 @@ pub async fn cleanup(state_dir: &Path) -> Result<(), TunError> {
         Routes::open()?.unblock(&plan.addresses()?).await;
     }
     Ok(())
+}
+
+/// The addresses of the plan of an earlier run, if there was one.
+#[must_use]
+pub fn planned(state_dir: &Path) -> Option<plan::Addresses> {
+    AddressPlan::load(&state_dir.join(STATE_FOLDER))?.addresses().ok()
 }
 
 /// Our state folder, made if it is missing; others may not read it.

@@ -17,7 +17,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::*;
-use crate::dns::Mode;
 
 /// Set for the run inside the namespace.
 const INSIDE: &str = "TARNET_TUN_TEST_INSIDE";
@@ -83,7 +82,7 @@ impl Lab {
             identity: "default".into(),
             users: BTreeMap::new(),
         };
-        let dns = DnsConfig { mode: Mode::Off, suffix: "tarnet.alt".into(), listen: Vec::new(), ttl_s: 60 };
+        let dns = DnsConfig { suffix: "tarnet.alt".into(), listen: Vec::new(), ttl_s: 60 };
         let handle = runtime.block_on(async {
             let (node, requests) = NodeHandle::new();
             tokio::spawn(double::node(requests));
