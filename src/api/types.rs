@@ -153,6 +153,30 @@ pub struct Dns {
     pub state: String,
 }
 
+/// `tarnet dns status`: how the host resolves names.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DnsStatus {
+    /// How the host is told: `resolved`, `networkmanager`, `resolvconf`, `direct`, `off`.
+    pub mode: String,
+    /// `up`, or what is wrong or awaited.
+    pub state: String,
+    /// Addresses that answer: the link's, then those of `dns.listen`.
+    pub servers: Vec<String>,
+    /// The suffix under which every name works.
+    pub suffix: String,
+    /// What was observed and decided, in order, and what has happened since.
+    pub why: Vec<DnsReason>,
+}
+
+/// One observation.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DnsReason {
+    /// What was looked at.
+    pub key: String,
+    /// What was found.
+    pub value: String,
+}
+
 /// Bytes moved since start.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Traffic {

@@ -120,6 +120,12 @@ pub enum Command {
         #[arg(long, default_value = "30s", value_parser = duration)]
         timeout: Duration,
     },
+    /// How this host resolves names
+    Dns {
+        /// What to do
+        #[command(subcommand)]
+        command: Dns,
+    },
     /// Read the configuration and the services again
     Reload,
     /// Print what a shell has to read to complete our commands
@@ -146,6 +152,13 @@ pub enum Program {
     Tarnet,
     /// The daemon
     Tarnetd,
+}
+
+/// `tarnet dns`.
+#[derive(Debug, Subcommand)]
+pub enum Dns {
+    /// The mode in which the host is told of us, its state, and why that one
+    Status,
 }
 
 /// `tarnet peers`.

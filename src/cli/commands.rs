@@ -2,7 +2,7 @@
 
 use tarnet_api::{self as api, Client, Method};
 
-use crate::args::{Args, Command, Expose, Peers};
+use crate::args::{Args, Command, Dns, Expose, Peers};
 use crate::output::{CliError, json, show, table};
 use crate::{dht, identity, manual, pipe, socket, status, tarify, tns, wait};
 
@@ -40,6 +40,7 @@ pub async fn run(args: Args, daemon: clap::Command) -> Result<(), CliError> {
         Command::Tarify { command } => tarify::run(&session, &command).await,
         Command::Bench { target } => bench(&session, target).await,
         Command::Wait { links, route, name, timeout } => wait::wait(&session, links, route, name, timeout).await,
+        Command::Dns { command: Dns::Status } => status::dns(&session).await,
         Command::Reload => reload(&session).await,
         Command::Completions { shell, program } => manual::completions(session.json, shell, program, daemon),
         Command::Man { folder } => manual::pages(session.json, &folder, daemon),

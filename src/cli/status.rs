@@ -50,6 +50,20 @@ fn print(status: &api::Status) {
     println!("process     {} resident, {} descriptors, {} tasks", bytes(process.rss_bytes), process.fds, process.tasks);
 }
 
+/// How the host resolves names, and why that way.
+pub async fn dns(session: &Session) -> Result<(), CliError> {
+    let status: api::DnsStatus = session.client.get("/v1/dns").await?;
+    show(session.json, &status, |status| {
+        println!("mode        {}", status.mode);
+        println!("state       {}", status.state);
+        println!("servers     {}", status.servers.join(" "));
+        println!("suffix      {}", status.suffix);
+        for reason in &status.why {
+            println!("  {:<20} {}", reason.key, reason.value);
+        }
+    })
+}
+
 /// The distance-vector table.
 pub async fn routes(session: &Session) -> Result<(), CliError> {
     let routes: Vec<api::Route> = session.client.get("/v1/routes").await?;

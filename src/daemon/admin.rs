@@ -107,3 +107,18 @@ pub enum AdminCall {
     /// Find a node's Hello.
     DhtHello(PeerId, Reply<api::Hello>),
 }
+
+impl AdminCall {
+    /// Whether it may change what a zone of ours holds, or which zones there are.
+    #[must_use]
+    pub const fn changes_zones(&self) -> bool {
+        matches!(
+            self,
+            Self::RecordSet { .. }
+                | Self::RecordRemove { .. }
+                | Self::IdentityCreate { .. }
+                | Self::IdentityDelete(..)
+                | Self::IdentityImport(..)
+        )
+    }
+}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tarnet_core::crypto::{PeerId, ServiceId};
 use tarnet_core::names::Record;
 use tarnet_core::session::{Mode, Port, Refusal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::channel::Channel;
 
@@ -247,6 +247,8 @@ pub struct Pong {
 #[derive(Clone)]
 pub struct NodeHandle {
     mailbox: mpsc::Sender<Request>,
+    /// Counts the calls that may have changed a zone of ours, from 1.
+    zones: watch::Sender<u64>,
 }
 
 impl NodeHandle {
@@ -254,7 +256,7 @@ impl NodeHandle {
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<Request>) {
         let (mailbox, requests) = mpsc::channel(MAILBOX_LEN_MAX);
-        (Self { mailbox }, requests)
+        (Self { mailbox, zones: watch::Sender::new(1) }, requests)
     }
 
     /// Resolves `name` as `acting`. The node answers within 4 s.
@@ -314,6 +316,18 @@ impl NodeHandle {
 
     /// Sends an administrative call; `None` when the daemon is stopping.
     pub async fn control(&self, call: crate::admin::AdminCall) -> Option<()> {
-        self.mailbox.send(Request::Control(Box::new(call))).await.ok()
+        let changes_zones = call.changes_zones();
+        self.mailbox.send(Request::Control(Box::new(call))).await.ok()?;
+        if changes_zones {
+            self.zones.send_modify(|calls| *calls += 1);
+        }
+        Some(())
+    }
+
+    /// Changes whenever a zone of ours may have. The mailbox keeps its order, so whoever asks for the zone
+    /// after a change is told of it.
+    #[must_use]
+    pub fn zones(&self) -> watch::Receiver<u64> {
+        self.zones.subscribe()
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::banner::{Facts, banner};
 use crate::config::{Config, Environment, Flags, Paths, Settings, Switch};
 use crate::control::{Context, ControlSocket};
+use crate::dns::host::{self, HostDns};
 use crate::engine::{DEFAULT_IDENTITY, Engine, Parts};
 use crate::expose::Exposer;
 use crate::handle::NodeHandle;
@@ -69,11 +70,17 @@ pub fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
+        if flags.host_dns {
+            return host::obey(config.dns.mode).await;
+        }
         if flags.cleanup {
-            // After a crash, systemd says so here, the routes that keep packets in the house stay for the next run.
+            // After a crash, systemd says so here, all stays for the next run: what keeps packets and names in the house.
             if std::env::var("SERVICE_RESULT").is_ok_and(|result| result != "success") {
                 return Ok(());
             }
+            let wiring = tun::planned(&paths.state_dir)
+                .map(|addresses| host::Wiring::new(&config.tun.name, &config.dns.suffix, &addresses, true));
+            host::cleanup(wiring, &paths.state_dir, &paper(&paths)).await?;
             tun::cleanup(&paths.state_dir, &config.tun.name).await?;
             let _ = std::fs::remove_file(&paths.socket);
             let _ = std::fs::remove_file(paths.socket.with_file_name("resolve.sock"));
@@ -132,8 +139,14 @@ fn check(paths: &Paths, config: &Config) -> anyhow::Result<()> {
     if bad.is_empty() { Ok(()) } else { Err(anyhow::anyhow!("{} service files are wrong", bad.len())) }
 }
 
+/// Where a daemon that is not root writes what it wants of the host's resolver.
+fn paper(paths: &Paths) -> std::path::PathBuf {
+    paths.socket.with_file_name("dns.want")
+}
+
 /// Everything that runs beside the node, to be stopped in this order.
 struct Running {
+    host: Option<Arc<HostDns>>,
     tun: Result<Arc<TunHandle>, String>,
     mdns: Option<Mdns>,
     accepting: Vec<tokio::task::JoinHandle<()>>,
@@ -196,7 +209,8 @@ async fn run(config: Config, paths: Paths, service: Service) -> anyhow::Result<(
     let Service { notifier, watchdog, parked } = service;
     let parking = Parking { notifier: notifier.clone(), parked };
     let tun = start_tun(&config, &node, &paths, parking, stopped.clone()).await?;
-    let running = Running { tun, mdns, accepting, engine, stop, engine_stop, state, notifier, watchdog };
+    let host = tun.as_ref().ok().filter(|_| config.dns.enabled).map(|tun| start_host(&config, &node, &paths, tun));
+    let running = Running { host, tun, mdns, accepting, engine, stop, engine_stop, state, notifier, watchdog };
     front_ends(config, paths, &address, &me.to_string(), node, running, control, stopped).await
 }
 
@@ -236,7 +250,6 @@ async fn start_tun(
         forwarded: config.tun.forwarded.clone(),
     };
     let responder = dns::DnsConfig {
-        mode: if config.dns.mode == crate::config::DnsMode::Off { dns::Mode::Off } else { dns::Mode::Auto },
         suffix: config.dns.suffix.clone(),
         listen: if config.dns.enabled { config.dns.listen.clone() } else { Vec::new() },
         ttl_s: u32::try_from(config.dns.ttl.as_secs()).unwrap_or(u32::MAX),
@@ -249,6 +262,19 @@ async fn start_tun(
         }
         Err(error) => Err(error).context("TUN"),
     }
+}
+
+/// Tells the host's resolver of the responder.
+fn start_host(config: &Config, node: &NodeHandle, paths: &Paths, tun: &TunHandle) -> Arc<HostDns> {
+    let addresses = tun.book().addresses();
+    let setup = host::Setup {
+        configured: config.dns.mode,
+        wiring: host::Wiring::new(tun.name(), &config.dns.suffix, addresses, tun.ipv6().is_some()),
+        identity: config.tun.identity.clone(),
+        node: node.clone(),
+        responder: Arc::clone(tun.responder()),
+    };
+    Arc::new(HostDns::start(setup, &paper(paths)))
 }
 
 /// Starts what users meet, says that we are ready, and waits for the end.
@@ -284,17 +310,24 @@ async fn front_ends(
         tun_identity: config.tun.identity.clone(),
         exposer: exposer.clone(),
         socks: socks.clone(),
-        dns_mode: "auto".into(),
+        host: running.host.clone(),
+        suffix: config.dns.suffix.clone(),
     });
     let context = Context { node: node.clone(), shell, reload, search_domains: search_domains() };
     tokio::spawn(control.serve(Arc::new(context), stopped));
 
-    let (tun, dns) = match &running.tun {
-        Ok(tun) => {
-            let dns = tun.dns().status();
-            (format!("{} {} mtu {}", tun.name(), tun.ipv4(), tun.mtu()), format!("{}: {}", dns.mode, dns.state))
+    let tun = match &running.tun {
+        Ok(tun) => format!("{} {} mtu {}", tun.name(), tun.ipv4(), tun.mtu()),
+        Err(why) => why.clone(),
+    };
+    let dns = match &running.host {
+        Some(host) => {
+            // Who waits for our readiness uses names at once.
+            host.published().await;
+            let status = host.status();
+            format!("{}: {}", status.mode, status.state)
         }
-        Err(why) => (why.clone(), "off: it answers on the TUN".into()),
+        None => "off".into(),
     };
     print!("{}", banner(&config, &paths, &Facts { address, peer_id, tun, dns, socks }));
     let _ = std::io::Write::flush(&mut std::io::stdout());
@@ -306,7 +339,7 @@ async fn front_ends(
     if let (End::Restart, Ok(tun)) = (end, &running.tun) {
         tun.keep();
     }
-    stop(running).await;
+    stop(running, end).await;
     Ok(())
 }
 
@@ -369,8 +402,14 @@ async fn wait(
 }
 
 /// Stops the front ends, then the node, then the disk.
-async fn stop(running: Running) {
-    let Running { tun, mdns, accepting, engine, stop, engine_stop, state, .. } = running;
+async fn stop(running: Running, end: End) {
+    let Running { host, tun, mdns, accepting, engine, stop, engine_stop, state, .. } = running;
+    // While the responder still answers: the host must not be without a resolver for a moment.
+    match host {
+        Some(host) if end == End::Restart => host.keep().await,
+        Some(host) => host.stop().await,
+        None => {}
+    }
     let _ = stop.send(true);
     for task in &accepting {
         task.abort();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tarnet_api as api;
 
 use crate::control::Shell;
+use crate::dns::host::HostDns;
 use crate::expose::Exposer;
 use crate::tun::TunHandle;
 
@@ -19,8 +20,10 @@ pub struct FrontEnds {
     pub exposer: Option<Exposer>,
     /// Addresses of the SOCKS5 proxy.
     pub socks: Vec<String>,
-    /// The DNS mode asked for.
-    pub dns_mode: String,
+    /// What tells the host's resolver of us; absent: the TUN or DNS is off.
+    pub host: Option<Arc<HostDns>>,
+    /// The suffix under which every name works.
+    pub suffix: String,
 }
 
 impl Shell for FrontEnds {
@@ -29,7 +32,6 @@ impl Shell for FrontEnds {
         status.socks.clone_from(&self.socks);
         match &self.tun {
             Ok(tun) => {
-                let dns = tun.dns().status();
                 status.flows = tun.flows();
                 status.tun = api::Tun {
                     name: tun.name().to_owned(),
@@ -39,14 +41,43 @@ impl Shell for FrontEnds {
                     state: tun.state(),
                     identity: self.tun_identity.clone(),
                 };
-                status.dns = api::Dns { mode: dns.mode.to_owned(), state: dns.state.to_owned() };
             }
-            Err(why) => {
-                status.tun.state.clone_from(why);
-                status.dns =
-                    api::Dns { mode: self.dns_mode.clone(), state: "off: it answers on the TUN, which is off".into() };
-            }
+            Err(why) => status.tun.state.clone_from(why),
         }
+        let dns = self.dns();
+        status.dns = api::Dns { mode: dns.mode, state: dns.state };
+    }
+
+    fn dns(&self) -> api::DnsStatus {
+        let Some(host) = &self.host else {
+            let why = if self.tun.is_ok() { "off: --no-dns" } else { "off: it answers on the TUN, which is off" };
+            return api::DnsStatus { mode: "off".into(), state: why.into(), ..Default::default() };
+        };
+        let status = host.status();
+        let trail = status.trail.into_iter().map(|(key, value)| api::DnsReason { key, value });
+        let mut shown = api::DnsStatus {
+            mode: status.mode.to_string(),
+            state: status.state,
+            suffix: self.suffix.clone(),
+            why: trail.collect(),
+            ..Default::default()
+        };
+        if let Ok(tun) = &self.tun {
+            let (v4, v6) = tun.book().addresses().dns();
+            shown.servers = vec![v4.to_string()];
+            shown.servers.extend(tun.ipv6().map(|_| v6.to_string()));
+            shown.servers.extend(tun.dns().addresses().iter().map(ToString::to_string));
+        }
+        shown
+    }
+
+    fn zone_changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            // Where it does not work there is nothing to wait for.
+            if let Some(host) = self.host.as_ref().filter(|host| host.status().state == "up") {
+                host.published().await;
+            }
+        })
     }
 
     fn services(&self) -> Vec<api::Service> {

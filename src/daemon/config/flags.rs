@@ -46,4 +46,7 @@ pub struct Flags {
     /// Remove what a killed daemon left on this host (interface, DNS wiring, socket), and exit
     #[arg(long)]
     pub cleanup: bool,
+    /// Do what a daemon that is not root has written down for the host's resolver, and exit (tarnet-dns.service)
+    #[arg(long, hide = true)]
+    pub host_dns: bool,
 }

@@ -265,12 +265,9 @@ fn optional<T: FromStr>(raw: &Raw, what: &str) -> Result<Option<T>, Bad> {
     }
 }
 
-/// How the host is told of our DNS; only some ways are there.
+/// How the host is told of our DNS.
 fn dns_mode(raw: &Raw) -> Result<DnsMode, Bad> {
-    match word(text(raw)?, &DnsMode::WORDS)? {
-        mode @ (DnsMode::Auto | DnsMode::Off) => Ok(mode),
-        DnsMode::Resolved | DnsMode::NetworkManager | DnsMode::Resolvconf | DnsMode::Direct => Err(Bad::NotYet),
-    }
+    word(text(raw)?, &DnsMode::WORDS)
 }
 
 /// A DNS suffix without its dots around.

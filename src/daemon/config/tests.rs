@@ -119,7 +119,6 @@ fn what_is_not_enforced_yet_is_refused() {
         "[transport.ws]\npath = '/x'",
         "[transport.ws]\ntrusted_proxies = ['127.0.0.1']",
         "[transport.ws]\nadvertise = ['wss://x/y']",
-        "[dns]\nmode = 'direct'",
         "[metrics]\nlisten = '127.0.0.1:9746'",
     ] {
         assert!(matches!(from_file(text), Err(Error::NotYet { .. })), "{text}");

@@ -46,6 +46,10 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 pub trait Shell: Send + Sync + 'static {
     /// Fills in TUN, DNS, flows and process.
     fn complete(&self, status: &mut api::Status);
+    /// How this host resolves names, and why.
+    fn dns(&self) -> api::DnsStatus;
+    /// A zone of ours was changed. Returns when the host's resolver knows, or soon.
+    fn zone_changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     /// The services that `expose` serves.
     fn services(&self) -> Vec<api::Service>;
     /// An identity was made: services that waited for it try again. Returns when they have, or soon.

@@ -38,6 +38,7 @@ async fn dispatch(context: &Context, request: Request<Incoming>) -> Result<Answe
     match (method, segments.as_slice()) {
         (Method::GET, ["metrics"]) => Ok(response(StatusCode::OK, metrics::text(&status(context).await?).into())),
         (Method::GET, ["v1", "status"]) => json(&status(context).await?),
+        (Method::GET, ["v1", "dns"]) => json(&context.shell.dns()),
         (Method::GET, ["v1", "routes"]) => json(&ask(context, AdminCall::Routes).await?),
         (Method::GET, ["v1", "services"]) => json(&context.shell.services()),
         (Method::POST, ["v1", "reload"]) => reload(context).await,

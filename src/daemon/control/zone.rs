@@ -58,6 +58,8 @@ async fn set(context: &Context, identity: &str, label: &str, request: api::Recor
     let (identity, label, public) = (identity.to_owned(), label.to_owned(), request.public);
     let call = |reply| AdminCall::RecordSet { identity, label, record, public, ttl_s, by_expose: false, reply };
     ask(context, call).await?;
+    // Who sets a name uses it next: by then the host asks us for it, and nobody else.
+    context.shell.zone_changed().await;
     json(&entry)
 }
 

@@ -26,7 +26,9 @@ pub enum Answer {
     NoData(Name),
     /// The name does not exist. Carries the zone's apex.
     NoName(Name),
-    /// Not ours, not now, not understood.
+    /// The name is not ours. Others may know it.
+    Foreign,
+    /// Not now, not understood, not allowed.
     Code(ResponseCode),
 }
 
@@ -100,6 +102,10 @@ pub fn message(request: &Message, answer: Answer, server: &Name) -> Message {
         Answer::NoName(apex) => {
             message.metadata.response_code = ResponseCode::NXDomain;
             message.add_authority(Record::from_rdata(apex, NEGATIVE_TTL_S, authority(server.clone())));
+        }
+        Answer::Foreign => {
+            message.metadata.authoritative = false;
+            message.metadata.response_code = ResponseCode::Refused;
         }
         Answer::Code(code) => {
             message.metadata.authoritative = false;

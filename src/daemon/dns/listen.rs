@@ -1,4 +1,4 @@
-//! The host's own sockets of `dns.listen`, UDP and TCP, and what `tarnet dns status` shows.
+//! The host's own sockets of `dns.listen`, UDP and TCP.
 //!
 //! Bounds: [`QUESTIONS_MAX`] questions in work on each UDP socket, [`STREAMS_MAX`] streams
 //! on each TCP socket; beyond them datagrams are dropped and connections closed.
@@ -14,9 +14,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::DnsConfig;
 use super::responder::{Responder, Transport};
 use super::stream::{IDLE, frame, next_message};
-use super::{DnsConfig, Mode};
 
 /// Questions in work on one UDP socket.
 const QUESTIONS_MAX: usize = 256;
@@ -25,20 +25,8 @@ const STREAMS_MAX: usize = 64;
 /// Bytes of the largest question.
 const QUESTION_BYTES_MAX: usize = 65_535;
 
-/// How this host resolves names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DnsStatus {
-    /// The configured mode.
-    pub mode: &'static str,
-    /// What that means here.
-    pub state: &'static str,
-    /// Host addresses that answer besides the link's.
-    pub listen: Vec<SocketAddr>,
-}
-
 /// The responder's sockets; dropping it closes them.
 pub struct DnsHandle {
-    mode: Mode,
     listen: Vec<SocketAddr>,
     /// Held for its end: dropping the set stops its tasks.
     _tasks: JoinSet<()>,
@@ -54,9 +42,6 @@ impl DnsHandle {
         responder: &Arc<Responder>,
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, (SocketAddr, io::Error)> {
-        if config.mode == Mode::Auto {
-            tracing::info!("{}", config.mode.why());
-        }
         let mut tasks = JoinSet::new();
         let mut listen = Vec::new();
         for address in &config.listen {
@@ -65,13 +50,13 @@ impl DnsHandle {
             tasks.spawn(until(stopping.clone(), serve_udp(Arc::clone(responder), Arc::new(udp))));
             tasks.spawn(until(stopping.clone(), serve_tcp(Arc::clone(responder), tcp)));
         }
-        Ok(Self { mode: config.mode, listen, _tasks: tasks })
+        Ok(Self { listen, _tasks: tasks })
     }
 
-    /// How this host resolves names, and why.
+    /// Host addresses that answer besides the link's.
     #[must_use]
-    pub fn status(&self) -> DnsStatus {
-        DnsStatus { mode: self.mode.as_str(), state: self.mode.why(), listen: self.listen.clone() }
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.listen
     }
 }
 

@@ -3,13 +3,14 @@
 //! A name is ours if it is under the suffix, or if its last label is a ServiceId or known
 //! to the acting identity's zone. Ours: addresses, TXT, SOA, NS; any other type of an
 //! existing name is NODATA with SOA, never NXDOMAIN, which would kill the name for every
-//! type. Not ours: REFUSED, so that a resolver asks elsewhere. An address is written down
-//! before it is answered. DNS alone builds no circuit.
+//! type. Not ours: REFUSED, so that a resolver asks elsewhere; where we are the host's resolver,
+//! forwarded. Whether a name is ours is never guessed: when it cannot be told, the answer is
+//! SERVFAIL and nobody else hears of the name. An address is written down before it is
+//! answered. DNS alone builds no circuit.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::DnsConfig;
 use super::answer::{self, Answer, encode_udp, question};
+use super::forward::Forwarder;
 use super::names::{self, Asked};
 use crate::admin::AdminCall;
 use crate::handle::{NodeHandle, ResolveError, Resolved};
@@ -26,8 +28,11 @@ use crate::tun::book::AddressBook;
 
 /// Largest EDNS version that we speak.
 const EDNS_VERSION: u8 = 0;
-/// How long the labels of the acting identity's zone are remembered.
-const PETNAMES_AGE: Duration = Duration::from_secs(1);
+
+/// The name that programs ask before they use a resolver of their own (Mozilla's canary domain).
+const CANARY: &str = "use-application-dns.net";
+/// The top-level domain that is never asked of the network (RFC 9476 §2), whatever our suffix is.
+const ALT: &str = "alt";
 
 /// How a question came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +54,10 @@ pub struct Responder {
     apex: Name,
     ttl_s: u32,
     ipv6: bool,
-    /// What [`Self::petnames`] found last, and when.
-    petnames: Mutex<Option<(Instant, Arc<BTreeSet<String>>)>>,
+    /// What [`Self::petnames`] found last, and how often zones had changed then.
+    petnames: Mutex<Option<(u64, Arc<BTreeSet<String>>)>>,
+    /// Who is asked for names that are not ours, where every question of the host comes here.
+    forwarder: RwLock<Option<Arc<Forwarder>>>,
 }
 
 impl Responder {
@@ -59,7 +66,27 @@ impl Responder {
     pub fn new(node: NodeHandle, book: AddressBook, acting: &str, config: &DnsConfig, ipv6: bool) -> Self {
         let suffix = names::suffix_labels(&config.suffix);
         let apex = Name::from_labels(suffix.iter().map(String::as_bytes)).unwrap_or_default();
-        Self { node, book, acting: acting.into(), suffix, apex, ttl_s: config.ttl_s, ipv6, petnames: Mutex::default() }
+        Self {
+            node,
+            book,
+            acting: acting.into(),
+            suffix,
+            apex,
+            ttl_s: config.ttl_s,
+            ipv6,
+            petnames: Mutex::default(),
+            forwarder: RwLock::default(),
+        }
+    }
+
+    /// From now on names that are not ours are forwarded, or refused.
+    pub fn forward(&self, forwarder: Option<Forwarder>) {
+        *self.forwarder.write().unwrap_or_else(PoisonError::into_inner) = forwarder.map(Arc::new);
+    }
+
+    /// Who is asked for names that are not ours.
+    fn forwarder(&self) -> Option<Arc<Forwarder>> {
+        self.forwarder.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The answer to a message, in bytes; `None` to what is no question at all.
@@ -71,7 +98,16 @@ impl Responder {
         if request.metadata.message_type == MessageType::Response {
             return None;
         }
-        let answer = self.decide(&request).await;
+        let mut answer = self.decide(&request).await;
+        if matches!(answer, Answer::Foreign) {
+            answer = match self.forwarder() {
+                None => Answer::Code(ResponseCode::Refused),
+                Some(forwarder) => match self.elsewhere(&request, bytes, &forwarder, transport).await {
+                    Ok(answer) => return Some(answer),
+                    Err(answer) => answer,
+                },
+            };
+        }
         let bad_version = matches!(answer, Answer::Code(ResponseCode::BADVERS));
         let mut message = answer::message(&request, answer, &self.apex);
         if let (true, Some(edns)) = (bad_version, message.edns.as_mut()) {
@@ -81,6 +117,23 @@ impl Responder {
             Transport::Udp => encode_udp(&request, &message),
             Transport::Tcp => message.to_vec().ok(),
         }
+    }
+
+    /// Asks others for a name that is not ours; or says what there is to say without them.
+    async fn elsewhere(
+        &self,
+        request: &Message,
+        bytes: &[u8],
+        forwarder: &Forwarder,
+        transport: Transport,
+    ) -> Result<Vec<u8>, Answer> {
+        let asked = question(request).map(|query| query.name().to_lowercase().to_ascii()).unwrap_or_default();
+        let asked = asked.trim_end_matches('.');
+        let denied = asked == ALT || asked.ends_with(".alt") || (forwarder.canary && asked == CANARY);
+        if denied {
+            return Err(Answer::NoName(last_label_name(asked)));
+        }
+        forwarder.ask(bytes, transport).await.ok_or(Answer::Code(ResponseCode::ServFail))
     }
 
     /// What to say.
@@ -108,7 +161,7 @@ impl Responder {
                 self.reverse_answer(query.name(), &name, kind)
             }
             Asked::Bare(name) => self.name_answer(&name, kind, None).await,
-            Asked::Foreign => Answer::Code(ResponseCode::Refused),
+            Asked::Foreign => Answer::Foreign,
         }
     }
 
@@ -136,14 +189,16 @@ impl Responder {
         match resolved {
             Ok(resolved) => self.existing_answer(name, &resolved, kind, zone(), apex.is_none()).await,
             Err(ResolveError::NoSuchName | ResolveError::BadName | ResolveError::Loop) => {
-                let known = self.owns_last_label(name).await;
+                let Some(known) = self.owns_last_label(name).await else {
+                    return Answer::Code(ResponseCode::ServFail);
+                };
                 if known && !name.contains('.') {
                     // A petname whose zone says nothing of its apex. NXDOMAIN would deny all names below it (RFC 8020).
                     Answer::NoData(zone())
                 } else if known || apex.is_some() {
                     Answer::NoName(zone())
                 } else {
-                    Answer::Code(ResponseCode::Refused)
+                    Answer::Foreign
                 }
             }
             Err(ResolveError::Timeout | ResolveError::UnknownIdentity | ResolveError::Stopping) => {
@@ -200,7 +255,7 @@ impl Responder {
             return Answer::NoData(asked.base_name());
         }
         let Ok(network) = asked.parse_arpa_name() else {
-            return Answer::Code(ResponseCode::Refused);
+            return Answer::Foreign;
         };
         let addresses = self.book.addresses();
         let inside = match network {
@@ -208,7 +263,7 @@ impl Responder {
             _ => network.prefix_len() >= addresses.ipv6.len,
         };
         if !inside || !addresses.routes(network.addr()) {
-            return Answer::Code(ResponseCode::Refused);
+            return Answer::Foreign;
         }
         let apex = asked.base_name();
         if network.prefix_len() < network.max_prefix_len() {
@@ -224,29 +279,33 @@ impl Responder {
         }
     }
 
-    /// Whether a name's last label is a ServiceId or known to the acting identity's zone.
-    async fn owns_last_label(&self, name: &str) -> bool {
+    /// Whether a name's last label is a ServiceId or known to the acting identity's zone; `None` when the zone
+    /// cannot be looked into.
+    async fn owns_last_label(&self, name: &str) -> Option<bool> {
         let label = last_label(name);
-        label.parse::<ServiceId>().is_ok() || self.petnames().await.contains(label)
+        if label.parse::<ServiceId>().is_ok() {
+            return Some(true);
+        }
+        Some(self.petnames().await?.contains(label))
     }
 
-    /// The labels of the acting identity's zone, as they were within [`PETNAMES_AGE`].
-    async fn petnames(&self) -> Arc<BTreeSet<String>> {
+    /// The labels of the acting identity's zone, asked for again when a zone has changed.
+    async fn petnames(&self) -> Option<Arc<BTreeSet<String>>> {
+        let changes = *self.node.zones().borrow();
         let known = self.petnames.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, petnames)) = known.filter(|(since, _)| since.elapsed() < PETNAMES_AGE) {
-            return petnames;
+        if let Some((_, petnames)) = known.filter(|(at, _)| *at == changes) {
+            return Some(petnames);
         }
         let (reply, answer) = oneshot::channel();
         let asked = self.node.control(AdminCall::RecordList(self.acting.to_string(), reply)).await;
         let entries = match (asked, answer.await) {
             (Some(()), Ok(Ok(entries))) => entries,
-            // No zone to look into: nothing is ours but the suffix.
-            _ => return Arc::default(),
+            _ => return None,
         };
         let petnames: Arc<BTreeSet<String>> =
             Arc::new(entries.into_iter().map(|entry| entry.label.to_lowercase()).collect());
-        *self.petnames.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&petnames)));
-        petnames
+        *self.petnames.lock().unwrap_or_else(PoisonError::into_inner) = Some((changes, Arc::clone(&petnames)));
+        Some(petnames)
     }
 }
 

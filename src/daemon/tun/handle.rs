@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::book::AddressBook;
 use super::overlap::Overlaps;
 use super::{Counters, Shared};
-use crate::dns::DnsHandle;
+use crate::dns::{DnsHandle, Responder};
 
 /// The running TUN.
 pub struct TunHandle {
@@ -94,6 +94,12 @@ impl TunHandle {
     #[must_use]
     pub fn dns(&self) -> &DnsHandle {
         &self.dns
+    }
+
+    /// What answers questions.
+    #[must_use]
+    pub fn responder(&self) -> &Arc<Responder> {
+        &self.shared.responder
     }
 
     /// Names and their addresses.

@@ -46,7 +46,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use handle::TunHandle;
-pub use start::{Parking, cleanup, start};
+pub use start::{Parking, cleanup, planned, start};
 
 use acting::Acting;
 use book::AddressBook;

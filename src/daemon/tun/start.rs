@@ -180,6 +180,12 @@ pub async fn cleanup(state_dir: &Path, name: &str) -> Result<(), TunError> {
     Ok(())
 }
 
+/// The addresses of the plan of an earlier run, if there was one.
+#[must_use]
+pub fn planned(state_dir: &Path) -> Option<Addresses> {
+    AddressPlan::load(&state_dir.join(STATE_FOLDER))?.addresses().ok()
+}
+
 /// Our state folder, made if it is missing; others may not read it.
 fn state_folder(state_dir: &Path) -> Result<PathBuf, TunError> {
     use std::os::unix::fs::DirBuilderExt;

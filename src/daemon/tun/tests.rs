@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::*;
-use crate::dns::{DnsConfig, Mode};
+use crate::dns::DnsConfig;
 
 /// Set for the run inside the namespace.
 const INSIDE: &str = "TARNET_TUN_TEST_INSIDE";
@@ -85,7 +85,7 @@ impl Lab {
             users: BTreeMap::new(),
             forwarded: String::new(),
         };
-        let dns = DnsConfig { mode: Mode::Off, suffix: "tarnet.alt".into(), listen: Vec::new(), ttl_s: 60 };
+        let dns = DnsConfig { suffix: "tarnet.alt".into(), listen: Vec::new(), ttl_s: 60 };
         let handle = runtime.block_on(async {
             let (node, requests) = NodeHandle::new();
             tokio::spawn(double::node(requests));

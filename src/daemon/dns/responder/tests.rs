@@ -6,7 +6,6 @@ use hickory_proto::op::{Edns, Query};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::dns::Mode;
 use crate::handle::{Request, ResolvedRecord};
 use crate::tun::plan::AddressPlan;
 
@@ -62,7 +61,7 @@ fn responder(test: &str, ipv6: bool) -> Responder {
     std::fs::create_dir_all(&folder).unwrap();
     let plan = AddressPlan::choose("198.18.0.0/15", "fd12:3456:789a::/48", &[], [7; 39]).unwrap();
     let book = AddressBook::open(&folder, &plan).unwrap();
-    let config = DnsConfig { mode: Mode::Off, suffix: "tarnet.alt".into(), listen: Vec::new(), ttl_s: 60 };
+    let config = DnsConfig { suffix: "tarnet.alt".into(), listen: Vec::new(), ttl_s: 60 };
     Responder::new(handle, book, "default", &config, ipv6)
 }
 
@@ -224,4 +223,46 @@ async fn odd_messages_get_the_error_that_fits_or_silence() {
     version[at] = 1;
     let reply = Message::from_vec(&responder.answer(&version, Transport::Udp).await.unwrap()).unwrap();
     assert_eq!((reply.edns.unwrap().rcode_high(), reply.answers.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn foreign_names_are_forwarded_and_ours_never_are() {
+    // Nobody answers there: what is forwarded fails, what is not forwarded is answered at once.
+    let responder = responder("forward", true);
+    let forwarder = |canary| Some(crate::dns::forward::Forwarder::new(&[], canary));
+    responder.forward(forwarder(true));
+    for (name, expected) in [
+        ("www.example.com.", ResponseCode::ServFail),
+        ("4.3.2.1.in-addr.arpa.", ResponseCode::ServFail),
+        ("com.", ResponseCode::ServFail),
+        ("use-application-dns.net.", ResponseCode::NXDomain),
+        ("other.alt.", ResponseCode::NXDomain),
+        ("blog.alice.", ResponseCode::NoError),
+        ("nope.alice.", ResponseCode::NXDomain),
+        ("nope.tarnet.alt.", ResponseCode::NXDomain),
+        ("200.0.18.198.in-addr.arpa.", ResponseCode::NXDomain),
+    ] {
+        let kind = if name.ends_with("arpa.") { RecordType::PTR } else { RecordType::A };
+        assert_eq!(code(&ask(&responder, name, kind).await), expected, "{name}");
+    }
+    responder.forward(forwarder(false));
+    assert_eq!(code(&ask(&responder, "use-application-dns.net.", RecordType::A).await), ResponseCode::ServFail);
+    responder.forward(None);
+    assert_eq!(code(&ask(&responder, "www.example.com.", RecordType::A).await), ResponseCode::Refused);
+}
+
+#[tokio::test]
+async fn a_zone_that_cannot_be_looked_into_makes_no_name_foreign() {
+    let (handle, requests) = NodeHandle::new();
+    drop(requests);
+    let folder = std::env::temp_dir().join(format!("tarnet-dns-blind-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let plan = AddressPlan::choose("198.18.0.0/15", "fd12:3456:789a::/48", &[], [7; 39]).unwrap();
+    let book = AddressBook::open(&folder, &plan).unwrap();
+    let config = DnsConfig { suffix: "tarnet.alt".into(), listen: Vec::new(), ttl_s: 60 };
+    let responder = Responder::new(handle, book, "default", &config, true);
+    responder.forward(Some(crate::dns::forward::Forwarder::new(&[], false)));
+    let answer = ask(&responder, "nope.alice.", RecordType::A).await;
+    assert_eq!(code(&answer), ResponseCode::ServFail);
+    assert_eq!(responder.owns_last_label("nope.alice").await, None);
 }
