@@ -76,6 +76,17 @@ struct Holder {
     flows: u32,
 }
 
+impl Holder {
+    /// What the journal does not know yet, if that is long enough.
+    fn refresh(&mut self, slot: Slot) -> Option<Entry> {
+        let due = self.durable && self.answered_s >= self.written_s.saturating_add(REFRESH_INTERVAL_S);
+        due.then(|| {
+            self.written_s = self.answered_s;
+            Entry { slot, answered_s: self.answered_s, name: Arc::clone(&self.name) }
+        })
+    }
+}
+
 /// The map.
 pub struct AddressMap {
     /// Keyed so that nobody can choose names that collide here.
@@ -150,11 +161,13 @@ impl AddressMap {
         self.slots.get(&slot).map(|holder| Arc::clone(&holder.name))
     }
 
-    /// A flow starts to use a slot: its name, or nothing if it stands for none.
-    pub fn open_flow(&mut self, slot: Slot) -> Option<Arc<str>> {
+    /// A flow starts to use a slot at `now_s`: its name, and what the journal should know of it; nothing if it
+    /// stands for no name. A program may have had the address for long before it uses it.
+    pub fn open_flow(&mut self, now_s: u64, slot: Slot) -> Option<(Arc<str>, Option<Entry>)> {
         let holder = self.slots.get_mut(&slot)?;
         holder.flows += 1;
-        Some(Arc::clone(&holder.name))
+        holder.answered_s = holder.answered_s.max(now_s);
+        Some((Arc::clone(&holder.name), holder.refresh(slot)))
     }
 
     /// A flow that [`Self::open_flow`] counted is over at `now_s`.
@@ -173,10 +186,7 @@ impl AddressMap {
             if holder.flows > 0 {
                 holder.answered_s = holder.answered_s.max(now_s);
             }
-            if holder.durable && holder.answered_s >= holder.written_s.saturating_add(REFRESH_INTERVAL_S) {
-                holder.written_s = holder.answered_s;
-                due.push(Entry { slot: *slot, answered_s: holder.answered_s, name: Arc::clone(&holder.name) });
-            }
+            due.extend(holder.refresh(*slot));
         }
         due.sort_unstable_by_key(|entry| entry.slot);
         due

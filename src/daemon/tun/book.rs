@@ -102,7 +102,13 @@ impl AddressBook {
     /// The name of a slot, held for a flow; `None` when it stands for nothing.
     #[must_use]
     pub fn lease(&self, slot: Slot) -> Option<Lease> {
-        let name = self.lock().open_flow(slot)?;
+        let mut map = self.lock();
+        let (name, write) = map.open_flow(unix_s(), slot)?;
+        // The flow does not wait for the disk; what the queue does not take is tried again by `keep`.
+        if write.is_some_and(|entry| !self.journal.note(entry)) {
+            map.handle_write_failed(slot);
+        }
+        drop(map);
         Some(Lease { book: self.clone(), slot, name })
     }
 

@@ -177,6 +177,13 @@ impl Journal {
         Ok(Self { appends })
     }
 
+    /// Appends without waiting. False when the queue is full: then nothing is written.
+    #[must_use]
+    pub fn note(&self, entry: Entry) -> bool {
+        let (done, _) = oneshot::channel();
+        self.appends.try_send(Append { entries: vec![entry], done }).is_ok()
+    }
+
     /// Whether `entries`, and all that was appended before, have reached the disk. Not cancel-safe
     /// in one respect: a dropped call may still write.
     pub async fn append(&self, entries: Vec<Entry>) -> bool {

@@ -93,9 +93,11 @@ impl World {
         let at = usize::from(flow) % self.seen.len().max(1);
         let Some((slot, (name, _))) = self.seen.iter().nth(at) else { return Ok(()) };
         if !self.flows.contains_key(&flow) && !self.rested(*slot) {
-            let opened = self.map.open_flow(*slot);
-            prop_assert_eq!(opened.as_deref(), Some(name.as_str()));
-            self.flows.insert(flow, *slot);
+            let (slot, opened) = (*slot, self.map.open_flow(self.now_s, *slot));
+            let (opened, write) = opened.ok_or_else(|| TestCaseError::fail(format!("{slot:?} stands for nothing")))?;
+            prop_assert_eq!(&*opened, name.as_str());
+            self.file.extend(encode_append(&write));
+            self.flows.insert(flow, slot);
         }
         Ok(())
     }
