@@ -117,6 +117,8 @@ pub enum Command {
         #[arg(long, default_value = "30s", value_parser = duration)]
         timeout: Duration,
     },
+    /// Check every piece of this node, and say how to mend each
+    Doctor,
     /// Read the configuration and the services again
     Reload,
 }

@@ -25,6 +25,7 @@ const ID_LEN: usize = 52;
 /// Bytes of the longest address in digits.
 const DIGITS_LEN_MAX: usize = 45;
 
+// SAFETY: the signature is the C library's.
 unsafe extern "C" {
     /// `getenv(3)` for programs that may run with more rights than who starts them.
     fn secure_getenv(name: *const c_char) -> *const c_char;

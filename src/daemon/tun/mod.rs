@@ -27,6 +27,7 @@ pub mod plan;
 mod routes;
 mod stack;
 mod tcp;
+mod told;
 mod udp;
 
 use std::collections::BTreeMap;
@@ -263,6 +264,7 @@ pub async fn start(
     let addresses = plan.addresses()?;
     routes.block(&addresses).await?;
     let book = AddressBook::open(&folder, &plan)?;
+    let book = if config.users.is_empty() { book } else { book.keeping_apart() };
     let opened = Device::open(&config.name, config.mtu, &addresses)?;
     let ipv6 = routes.add_link_v6(&config.name, &addresses).await;
     let responder = Arc::new(Responder::new(node.clone(), book.clone(), &config.identity, &dns, ipv6));
