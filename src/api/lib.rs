@@ -2,10 +2,12 @@
 //! Every object is documented in the contract of the programs; fields are only ever added.
 
 mod client;
+mod doctor;
 mod requests;
 mod types;
 
 pub use client::{Client, Error, segment, unsegment};
+pub use doctor::{Check, Diagnosis, Examination, Health};
 pub use hyper::Method;
 pub use requests::*;
 pub use types::*;

@@ -38,6 +38,9 @@ pub struct Status {
     pub socks: Vec<String>,
     /// Bytes moved.
     pub traffic: Traffic,
+    /// The identity that the caller acts as when it names none.
+    #[serde(default)]
+    pub acting: String,
 }
 
 /// An identity.
@@ -139,13 +142,13 @@ pub struct Tun {
     pub mtu: u32,
     /// `up`, or why not.
     pub state: String,
-    /// The acting identity of intercepted flows.
+    /// The acting identity of the caller's intercepted flows.
     #[serde(default)]
     pub identity: String,
 }
 
 /// The DNS responder.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dns {
     /// How the host is told.
     pub mode: String,

@@ -126,6 +126,8 @@ pub enum Command {
         #[command(subcommand)]
         command: Dns,
     },
+    /// Check every piece of this node, and say how to mend each
+    Doctor,
     /// Read the configuration and the services again
     Reload,
     /// Print what a shell has to read to complete our commands

@@ -4,7 +4,7 @@ use tarnet_api::{self as api, Client, Method};
 
 use crate::args::{Args, Command, Dns, Expose, Peers};
 use crate::output::{CliError, json, show, table};
-use crate::{dht, identity, manual, pipe, socket, status, tarify, tns, wait};
+use crate::{dht, doctor, identity, manual, pipe, socket, status, tarify, tns, wait};
 
 /// What every command needs.
 pub struct Session {
@@ -17,9 +17,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// The acting identity's name.
+    /// The acting identity's name; `@` is whichever is the caller's own.
     pub fn acting(&self) -> &str {
-        self.identity.as_deref().unwrap_or("default")
+        self.identity.as_deref().unwrap_or("@")
     }
 }
 
@@ -41,6 +41,7 @@ pub async fn run(args: Args, daemon: clap::Command) -> Result<(), CliError> {
         Command::Bench { target } => bench(&session, target).await,
         Command::Wait { links, route, name, timeout } => wait::wait(&session, links, route, name, timeout).await,
         Command::Dns { command: Dns::Status } => status::dns(&session).await,
+        Command::Doctor => doctor::run(&session).await,
         Command::Reload => reload(&session).await,
         Command::Completions { shell, program } => manual::completions(session.json, shell, program, daemon),
         Command::Man { folder } => manual::pages(session.json, &folder, daemon),

@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod dht;
+mod doctor;
 mod identity;
 mod manual;
 mod output;

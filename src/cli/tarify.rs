@@ -3,12 +3,15 @@
 //! machine, and those that gain privileges.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use tarnet_api as api;
+use tarnet_api::{self as api, Error};
 
 use crate::commands::Session;
 use crate::output::CliError;
@@ -19,6 +22,12 @@ const PACKAGED: &str = "/usr/lib/tarnet/libtarify.so";
 /// Bytes of a program that are read to see what it is: ELF headers stand at the front.
 const HEAD_LEN: usize = 64 * 1024;
 
+/// Time for the daemon to say who we are.
+const TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Bytes of the line that it says.
+const LINE_LEN_MAX: u64 = 512;
+
 /// What to do with programs that cannot load the shim.
 const ADVICE: &str = "where the TUN is up it needs no shim; else give it the SOCKS5 proxy, user name = identity";
 
@@ -28,29 +37,76 @@ pub async fn run(session: &Session, command: &[OsString]) -> Result<(), CliError
     let program = find(name)?;
     loadable(&program)?;
     let shim = shim()?;
-    let status: api::Status = session.client.get("/v1/status").await?;
-    if !status.identities.iter().any(|identity| identity.name == session.acting()) {
-        return Err(CliError::NotFound(format!("there is no identity '{}'", session.acting())));
-    }
+    let resolve = session.client.socket().with_file_name("resolve.sock");
+    let here = place(session, &resolve).await?;
     let mut preload = shim.into_os_string();
     if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
         preload.push(":");
         preload.push(others);
     }
-    let resolve = session.client.socket().with_file_name("resolve.sock");
     let mut next = std::process::Command::new(&program);
     next.arg0(name).args(args).env("LD_PRELOAD", preload).env("TARIFY_RESOLVE", resolve);
-    next.env("TARIFY_IDENTITY", session.acting()).env_remove("TARIFY_SOCKS");
-    // An address of the TUN stands for a name and is opened as `tun.identity`: another identity goes by SOCKS.
-    if status.tun.state != "up" || session.acting() != status.tun.identity {
+    next.env("TARIFY_IDENTITY", &here.acting).env_remove("TARIFY_SOCKS");
+    // An address of the TUN stands for a name and is opened as the identity of this user's flows: another goes by SOCKS.
+    if here.flows.as_ref() != Some(&here.acting) {
         let hint = "set [socks] listen, or bring the TUN up";
-        let proxy = status
-            .socks
-            .first()
-            .ok_or_else(|| CliError::Refused("the daemon has no SOCKS5 proxy".into(), hint.into()))?;
+        let proxy =
+            here.proxy.ok_or_else(|| CliError::Refused("the daemon has no SOCKS5 proxy".into(), hint.into()))?;
         next.env("TARIFY_SOCKS", proxy);
     }
     Err(CliError::Failed(format!("{}: {}", program.display(), next.exec())))
+}
+
+/// What the daemon offers to this user.
+struct Place {
+    /// The identity to act as.
+    acting: String,
+    /// The identity of this user's flows through the TUN, where it is up.
+    flows: Option<String>,
+    /// The SOCKS5 proxy.
+    proxy: Option<String>,
+}
+
+/// Asks the daemon: by the control socket, or where that is not open to this user by the one that is open to all.
+async fn place(session: &Session, resolve: &Path) -> Result<Place, CliError> {
+    let status = match session.client.get::<api::Status>("/v1/status").await {
+        Ok(status) => status,
+        Err(error @ Error::NoDaemon { .. }) => {
+            let here = introduce(resolve).ok_or(error)?;
+            return match &session.identity {
+                Some(named) if *named != here.acting => Err(no_identity(named)),
+                Some(_) | None => Ok(here),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let acting = match &session.identity {
+        Some(named) if *named != status.acting && !status.identities.iter().any(|known| known.name == *named) => {
+            return Err(no_identity(named));
+        }
+        Some(named) => named.clone(),
+        None => status.acting,
+    };
+    let flows = (status.tun.state == "up").then_some(status.tun.identity);
+    Ok(Place { acting, flows, proxy: status.socks.into_iter().next() })
+}
+
+/// There is no such identity, or it is not this user's.
+fn no_identity(name: &str) -> CliError {
+    CliError::NotFound(format!("there is no identity '{name}'"))
+}
+
+/// Asks the resolve socket who we are there; `None` when it does not say.
+fn introduce(resolve: &Path) -> Option<Place> {
+    let mut stream = UnixStream::connect(resolve).ok()?;
+    stream.set_read_timeout(Some(TIME_MAX)).ok()?;
+    stream.write_all(b"self\n").ok()?;
+    let mut line = String::new();
+    BufReader::new(stream.take(LINE_LEN_MAX)).read_line(&mut line).ok()?;
+    let mut words = line.strip_prefix("self ")?.split_whitespace();
+    let mut word = || words.next().map(|word| (word != "-").then(|| word.to_owned()));
+    let (acting, flows, proxy) = (word()??, word()?, word()?);
+    Some(Place { acting, flows, proxy })
 }
 
 /// The program's file, by `PATH` as a shell finds it.

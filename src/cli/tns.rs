@@ -63,7 +63,7 @@ async fn get(session: &Session, label: &str) -> Result<(), CliError> {
     let mut entries = entries(session).await?;
     entries.retain(|entry| entry.label.eq_ignore_ascii_case(label));
     if entries.is_empty() {
-        return Err(CliError::NotFound(format!("the zone of '{}' has no label '{label}'", session.acting())));
+        return Err(CliError::NotFound(format!("the zone has no label '{label}'")));
     }
     show(session.json, &entries, |entries| print(entries))
 }

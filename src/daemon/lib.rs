@@ -2,10 +2,12 @@
 
 pub mod admin;
 mod banner;
+pub mod callers;
 pub mod channel;
 pub mod config;
 pub mod control;
 pub mod dns;
+pub mod doctor;
 pub mod engine;
 pub mod expose;
 #[cfg(test)]

@@ -1,11 +1,18 @@
-//! The resolve socket: whoever may open it asks about one name per connection, a line each
-//! way, for the shim and for name service modules. `IDENTITY NAME` is answered by
-//! `addr V4 V6` (either may be `-`), `name` (it exists and has no address here), `none` (not a
-//! name of ours), `gone` (ours, and does not exist) or `fail`.
+//! The resolve socket: whoever may open it asks one question per connection, a line each
+//! way, for the shim and for name service modules. The daemon knows the caller by its uid.
 //!
-//! Callers other than root and the daemon's user are answered as the TUN's identity only.
-//! Bounds: [`CONNECTIONS_MAX`] at once, [`LINE_LEN_MAX`] bytes, [`TIME_MAX`] each.
+//! | question | answer |
+//! | --- | --- |
+//! | `IDENTITY NAME` | `addr V4 V6` (either may be `-`), `name` (it exists and has no address here), `none` (not a name of ours), `gone` (ours, and does not exist), `fail` (ours, and could not be looked up) |
+//! | `IDENTITY addr ADDRESS` | `ptr NAME`, `none` (not an address of ours), `gone` (ours, and the caller knows no name of it) |
+//! | `self` | `self UNNAMED FLOWS SOCKS`: the identity that the caller acts as, the one of its flows through the TUN (`-` without TUN), and the address of the SOCKS5 proxy (`-` without) |
+//!
+//! `IDENTITY` is `@` for the caller's own; one that the caller may not act as, and a line that
+//! is no question, is answered by `none`. A name that is not ours is answered without asking
+//! anybody: its last label is not of the caller's zone. Bounds: [`CONNECTIONS_MAX`] at once,
+//! [`LINE_LEN_MAX`] bytes, [`TIME_MAX`] each.
 
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +20,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
+use tarnet_core::crypto::ServiceId;
+
+use crate::admin::AdminCall;
+use crate::callers::{Caller, Callers};
 use crate::handle::{NodeHandle, ResolveError};
+use crate::tun::address::{SLOT_DNS, Slot};
 use crate::tun::book::AddressBook;
 
 /// Callers served at once; others wait in the socket's backlog.
@@ -39,8 +51,14 @@ pub struct Resolver {
     pub node: NodeHandle,
     /// Addresses of names, where the TUN is up.
     pub book: Option<AddressBook>,
-    /// The identity that every caller may ask as.
-    pub shared_identity: String,
+    /// Whether the TUN has IPv6.
+    pub ipv6: bool,
+    /// Who may be whom.
+    pub callers: Arc<Callers>,
+    /// Addresses of the SOCKS5 proxy.
+    pub socks: Vec<String>,
+    /// The suffix of names that are ours alone, in lower case, without dots around.
+    pub suffix: String,
 }
 
 impl ResolveSocket {
@@ -83,57 +101,102 @@ impl Drop for ResolveSocket {
     }
 }
 
-/// One question and its answer.
+/// One question and its answer. A daemon that is stopping says nothing.
 async fn serve_one(mut stream: UnixStream, resolver: &Resolver) -> std::io::Result<()> {
-    let uid = stream.peer_cred()?.uid();
-    let trusted = uid == 0 || uid == nix::unistd::geteuid().as_raw();
+    let caller = resolver.callers.of(Some(stream.peer_cred()?.uid()));
     let (reading, mut writing) = stream.split();
     let mut line = String::new();
     BufReader::new(reading.take(LINE_LEN_MAX)).read_line(&mut line).await?;
-    let answer = match line.trim_end().split_once(' ') {
-        Some((identity, name)) if trusted || identity == resolver.shared_identity => {
-            resolver.answer(identity, name).await
-        }
-        _ => "fail".into(),
-    };
-    writing.write_all(format!("{answer}\n").as_bytes()).await
+    match resolver.answer(&caller, line.trim_end()).await {
+        Some(answer) => writing.write_all(format!("{answer}\n").as_bytes()).await,
+        None => Ok(()),
+    }
 }
 
 impl Resolver {
-    /// What is known of a name, as one of our identities.
-    async fn answer(&self, identity: &str, name: &str) -> String {
-        match self.node.resolve(identity, name).await {
-            Ok(resolved) if resolved.service.is_some() => self.addresses(&resolved.name).await,
-            Ok(_) => "gone".into(),
-            Err(ResolveError::NoSuchName) => self.absent(identity, name).await.into(),
-            Err(ResolveError::BadName) => "none".into(),
-            Err(
-                ResolveError::UnknownIdentity | ResolveError::Loop | ResolveError::Timeout | ResolveError::Stopping,
-            ) => "fail".into(),
+    /// The answer to a line; `None` when there is none to be had any more.
+    async fn answer(&self, caller: &Caller, line: &str) -> Option<String> {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words.as_slice() {
+            ["self"] => Some(self.about(caller)),
+            [identity, "addr", address] => {
+                let acting = caller.acting(Some(identity));
+                Some(acting.map_or_else(|| "none".into(), |acting| self.pointer(acting, address)))
+            }
+            [identity, name] => match caller.acting(Some(identity)) {
+                Some(acting) => self.name(acting, name).await,
+                None => Some("none".into()),
+            },
+            _ => Some("none".into()),
         }
     }
 
-    /// Whether a name that does not exist would be ours: its last label leads somewhere, or its form is ours.
-    async fn absent(&self, identity: &str, name: &str) -> &'static str {
-        let plain = name.trim_end_matches('.');
-        if plain.ends_with(".alt") {
-            return "gone";
+    /// What the caller is here.
+    fn about(&self, caller: &Caller) -> String {
+        let flows = if self.book.is_some() { caller.flows.as_str() } else { "-" };
+        format!("self {} {flows} {}", caller.unnamed, self.socks.first().map_or("-", String::as_str))
+    }
+
+    /// What is known of a name, as one of our identities. The suffix itself is where DNS is answered.
+    async fn name(&self, identity: &str, name: &str) -> Option<String> {
+        if let Some(book) = self.book.as_ref().filter(|_| name.trim_end_matches('.').eq_ignore_ascii_case(&self.suffix))
+        {
+            return Some(self.both(book, Slot(SLOT_DNS)));
         }
-        match plain.rsplit_once('.') {
-            Some((_, last)) if self.node.resolve(identity, last).await.is_ok() => "gone",
-            _ => "none",
+        match self.node.resolve(identity, name).await {
+            Ok(resolved) if resolved.service.is_some() => Some(self.addresses(identity, &resolved.name).await),
+            Ok(_) => Some("name".into()),
+            Err(ResolveError::BadName) => Some("none".into()),
+            Err(ResolveError::Stopping) => None,
+            // Whatever went wrong, a name that is not ours is somebody else's to answer.
+            Err(_) if !self.owns(identity, name).await => Some("none".into()),
+            Err(ResolveError::NoSuchName) => Some("gone".into()),
+            Err(ResolveError::UnknownIdentity | ResolveError::Loop | ResolveError::Timeout) => Some("fail".into()),
+        }
+    }
+
+    /// Whether a name is ours by its form, or hangs from a petname of the identity. Asks nobody outside.
+    async fn owns(&self, identity: &str, name: &str) -> bool {
+        let plain = name.trim_end_matches('.').to_lowercase();
+        let suffixed = plain.strip_suffix(&self.suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let last = plain.rsplit('.').next().unwrap_or(&plain);
+        if suffixed || last == "alt" || last.parse::<ServiceId>().is_ok() {
+            return true;
+        }
+        let (reply, answer) = oneshot::channel();
+        let asked = self.node.control(AdminCall::RecordList(identity.to_owned(), reply)).await;
+        match (asked, answer.await) {
+            (Some(()), Ok(Ok(entries))) => entries.iter().any(|entry| entry.label.to_lowercase() == last),
+            _ => false,
         }
     }
 
     /// The addresses of a name that exists.
-    async fn addresses(&self, name: &str) -> String {
+    async fn addresses(&self, identity: &str, name: &str) -> String {
         let Some(book) = &self.book else { return "name".into() };
-        match book.assign(name).await {
-            Ok(slot) => {
-                let addresses = book.addresses();
-                format!("addr {} {}", addresses.v4(slot), addresses.v6(slot))
-            }
+        match book.assign(identity, name).await {
+            Ok(slot) => self.both(book, slot),
             Err(_) => "fail".into(),
         }
     }
+
+    /// The line of a slot's addresses.
+    fn both(&self, book: &AddressBook, slot: Slot) -> String {
+        let addresses = book.addresses();
+        let v6 = if self.ipv6 { addresses.v6(slot).to_string() } else { "-".into() };
+        format!("addr {} {v6}", addresses.v4(slot))
+    }
+
+    /// The name that an address stands for, if the identity was told it.
+    fn pointer(&self, identity: &str, address: &str) -> String {
+        let (Some(book), Ok(address)) = (&self.book, address.parse::<IpAddr>()) else { return "none".into() };
+        if !book.addresses().routes(address) {
+            return "none".into();
+        }
+        let name = book.addresses().slot(address).and_then(|slot| book.name_for(identity, slot));
+        name.map_or_else(|| "gone".into(), |name| format!("ptr {name}"))
+    }
 }
+
+#[cfg(test)]
+mod tests;

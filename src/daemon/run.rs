@@ -10,9 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::banner::{Facts, banner};
+use crate::callers::Callers;
 use crate::config::{Config, Environment, Flags, Paths, Settings, Switch};
 use crate::control::{Context, ControlSocket};
 use crate::dns::host::{self, HostDns};
+use crate::doctor::Doctor;
 use crate::engine::{DEFAULT_IDENTITY, Engine, Parts};
 use crate::expose::Exposer;
 use crate::handle::NodeHandle;
@@ -295,7 +297,15 @@ async fn front_ends(
         true => Some(Exposer::start(node.clone(), paths.services(&config).to_owned()).await),
         false => None,
     };
-    let resolver = Resolver { node: node.clone(), book, shared_identity: config.tun.identity.clone() };
+    let callers = Arc::new(Callers::new(&config.tun));
+    let resolver = Resolver {
+        node: node.clone(),
+        book,
+        ipv6: running.tun.as_ref().is_ok_and(|tun| tun.ipv6().is_some()),
+        callers: Arc::clone(&callers),
+        socks: socks.clone(),
+        suffix: config.dns.suffix.to_ascii_lowercase(),
+    };
     match ResolveSocket::bind(&paths.socket.with_file_name("resolve.sock")) {
         Ok(socket) => drop(tokio::spawn(socket.serve(Arc::new(resolver), stopped.clone()))),
         Err(error) => tracing::warn!(%error, "the resolve socket is off: tarify will not work"),
@@ -313,7 +323,11 @@ async fn front_ends(
         host: running.host.clone(),
         suffix: config.dns.suffix.clone(),
     });
-    let context = Context { node: node.clone(), shell, reload, search_domains: search_domains() };
+    let doctor =
+        Doctor { config: config.clone(), paths: paths.clone(), tun: running.tun.clone(), exposer: exposer.clone() };
+    let (doctor, caller) = (Arc::new(doctor), callers.of(None));
+    let search_domains = search_domains();
+    let context = Context { node: node.clone(), shell, reload, search_domains, doctor, callers, caller };
     tokio::spawn(control.serve(Arc::new(context), stopped));
 
     let tun = match &running.tun {

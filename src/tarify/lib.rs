@@ -11,6 +11,7 @@
 //! closed within a call. Missing on purpose: UDP in SOCKS mode (refused with `EACCES`),
 //! `res_query` and friends, and programs that are static or set-uid, which never load it.
 
+mod ask;
 mod fake;
 mod hosts;
 mod real;

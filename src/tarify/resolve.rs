@@ -3,11 +3,12 @@
 //! `IDENTITY NAME` is answered by `addr V4 V6` (either may be `-`), `name` (it exists and has no
 //! address here: SOCKS mode), `none` (not a name of ours), `gone` (ours, and does not exist) or `fail`.
 
-use std::io::{BufRead, BufReader, Write};
+use std::ffi::CString;
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use crate::ask::{LINE_LEN_MAX, ask};
 use crate::{fake, settings};
 
 /// Time for the daemon to answer: its own limit is 4 s.
@@ -41,7 +42,7 @@ pub fn resolve(name: &str) -> Answer {
     {
         return Answer::NotOurs;
     }
-    match ask(&plain) {
+    match answer(&plain) {
         Some(line) => understand(&line, &plain),
         None if ours_by_form(&plain) => Answer::Failed,
         None => Answer::NotOurs,
@@ -54,14 +55,11 @@ fn ours_by_form(name: &str) -> bool {
 }
 
 /// One question and its answer.
-fn ask(name: &str) -> Option<String> {
-    let mut stream = UnixStream::connect(settings::resolve_socket()?).ok()?;
-    stream.set_read_timeout(Some(TIME_MAX)).ok()?;
-    stream.set_write_timeout(Some(TIME_MAX)).ok()?;
-    writeln!(stream, "{} {name}", settings::identity()).ok()?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).ok()?;
-    Some(line)
+fn answer(name: &str) -> Option<String> {
+    let path = CString::new(settings::resolve_socket()?.as_os_str().as_bytes()).ok()?;
+    let identity = settings::identity();
+    let mut line = [0; LINE_LEN_MAX];
+    ask(&path, &[identity.as_bytes(), b" ", name.as_bytes()], TIME_MAX, &mut line).ok().map(str::to_owned)
 }
 
 /// The daemon's line as an answer.

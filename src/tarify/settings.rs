@@ -13,7 +13,7 @@ pub fn proxy() -> Option<SocketAddr> {
     std::env::var("TARIFY_SOCKS").ok()?.parse().ok()
 }
 
-/// The acting identity.
+/// The acting identity: `@` is the one of the calling user.
 pub fn identity() -> String {
-    std::env::var("TARIFY_IDENTITY").unwrap_or_else(|_| "default".into())
+    std::env::var("TARIFY_IDENTITY").unwrap_or_else(|_| "@".into())
 }

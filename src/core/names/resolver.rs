@@ -258,7 +258,9 @@ impl Resolver {
             walk.step_started = now.instant;
             let place = (walk.zone, walk.label.clone());
             if walk.goal == Goal::Name && zones.contains(&place.0) {
-                let records = timed(zones.entries(&place.0, &place.1), false);
+                // Identities of one node may be different people's: what is private is its own identity's to see.
+                let public_only = !walk.is_of(&place.0);
+                let records = timed(zones.entries(&place.0, &place.1), public_only);
                 self.take(now, id, Said::Records(records), Source::OwnZone);
             } else if let Some(records) = self.cached(now.instant, &place, id) {
                 self.counters.cached += 1;

@@ -146,6 +146,24 @@ fn absent(n: u8, name: &str) -> Result<Answer, ResolveError> {
 }
 
 #[test]
+fn what_is_private_is_seen_by_its_own_identity_alone() {
+    let mut world = World::new();
+    world.zones.add_zone(id(2));
+    for (name, public) in [("diary", false), ("blog", true)] {
+        let entry = ZoneEntry { record: Record::Identity(id(2)), ttl_s: 60, public, by_expose: false };
+        world.zones.set(&id(2), label(name), entry).unwrap();
+    }
+    world.own("bob", Record::Zone(id(2)));
+    let direct = format!("diary.{}", id(2));
+    assert_eq!(world.resolve("diary.bob"), absent(2, "diary"));
+    assert_eq!(world.resolve(&direct), absent(2, "diary"));
+    assert_eq!(world.leads("blog.bob"), (Some(id(2)), Some("blog".into())));
+    let name = Name::parse("diary", "").unwrap();
+    world.resolver.resolve(world.now, ResolveId(99), id(2), &world.zones, &name, ResolveOptions::default());
+    assert_eq!(world.result().unwrap().unwrap().service, Some(id(2)));
+}
+
+#[test]
 fn petnames_delegations_and_service_ids_lead_where_they_should() {
     let mut world = World::new();
     world.own("alice", Record::Zone(id(2)));

@@ -181,6 +181,11 @@ impl Walk {
         self.goal == Goal::Name && self.label.is_apex() && self.rest.is_empty()
     }
 
+    /// Whether it acts as the identity of that zone.
+    pub fn is_of(&self, zone: &ServiceId) -> bool {
+        self.acting == *zone
+    }
+
     /// Goes to the rightmost of these labels in a zone, or to its apex.
     fn go(&mut self, zone: ServiceId, mut labels: Vec<ZoneLabel>) {
         self.zone = zone;

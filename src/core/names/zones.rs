@@ -14,7 +14,7 @@ pub struct ZoneEntry {
     pub record: Record,
     /// How long a reader may keep it, seconds.
     pub ttl_s: u32,
-    /// Whether it is published; a private one is for names resolved on this node.
+    /// Whether it is published; a private one is for names that its own identity resolves.
     pub public: bool,
     /// Whether `expose` wrote it, not a person.
     pub by_expose: bool,

@@ -10,6 +10,7 @@ use tarnet_api::Failure;
 
 use super::BODY_LEN_MAX;
 use crate::admin::AdminError;
+use crate::callers::Rights;
 use crate::handle::{ConnectError, ListenError, ResolveError};
 
 /// A response of ours.
@@ -42,6 +43,18 @@ impl Bad {
     /// It took too long.
     pub fn timed_out(error: impl Into<String>, hint: &str) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, error, hint)
+    }
+
+    /// The caller may not, with these rights.
+    pub fn foreign(rights: Rights) -> Self {
+        let (why, hint) = match rights {
+            Rights::Own => ("only root and the daemon's own user may do that", "run the command as that user"),
+            Rights::All | Rights::Shared => (
+                "no identity of this node is mapped to this user",
+                "run the command as root, or map an identity to the user in [tun] users",
+            ),
+        };
+        Self::new(StatusCode::FORBIDDEN, why, hint)
     }
 
     /// The daemon is stopping.
@@ -118,12 +131,6 @@ impl From<ListenError> for Bad {
             ListenError::Stopping => Self::stopping(),
         }
     }
-}
-
-/// The answer to callers that may not administer the daemon.
-pub fn foreign() -> Answer {
-    let why = "only root and the daemon's own user may administer it";
-    Bad::new(StatusCode::FORBIDDEN, why, "run the command as that user").answer()
 }
 
 /// A response with a body.

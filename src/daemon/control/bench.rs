@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Context;
 use super::answer::Bad;
-use super::target;
+use super::{guard, target};
 use crate::channel::{Channel, ChannelError};
 use crate::handle::{ConnectRequest, Decision, ListenRequest, NodeHandle};
 
@@ -33,7 +33,7 @@ const CHUNK_LEN: usize = 64 * 1024;
 /// Runs the measurement.
 pub async fn run(context: &Context, request: api::ConnectRequest) -> Result<api::Bench, Bad> {
     let connect = ConnectRequest {
-        acting: request.identity.unwrap_or_else(|| "default".into()),
+        acting: guard::acting(context, request.identity.as_deref())?,
         target: target::parse(&request.target),
         port: Port::new(PORT).map_err(|error| Bad::usage(error.to_string()))?,
         mode: Mode::ReliableOrdered,

@@ -5,9 +5,9 @@ use hyper::{Method, Request, StatusCode};
 use tarnet_api as api;
 use tarnet_core::crypto::{DhtKey, PeerId};
 
-use super::Context;
 use super::answer::{Answer, Bad, body, json, object, response};
 use super::route::{ask, unknown};
+use super::{Context, guard};
 use crate::admin::AdminCall;
 
 /// Life of a signed value when none is given: a day.
@@ -56,7 +56,7 @@ pub async fn answer(
 
 /// Stores a signed value.
 async fn put_signed(context: &Context, request: api::SignedRequest) -> Result<Answer, Bad> {
-    let identity = request.identity.unwrap_or_else(|| "default".into());
+    let identity = guard::acting(context, request.identity.as_deref())?;
     let (value, ttl_s) = (request.value.into_bytes(), request.ttl_s.unwrap_or(TTL_DEFAULT_S));
     let key = ask(context, |reply| AdminCall::DhtPutSigned { identity, key: None, value, ttl_s, reply }).await?;
     json(&api::Hash { hash: key.to_string() })

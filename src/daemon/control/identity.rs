@@ -5,10 +5,11 @@ use hyper::{Method, Request, StatusCode};
 use tarnet_api as api;
 use tarnet_core::crypto::Scheme;
 
-use super::Context;
 use super::answer::{Answer, Bad, body, json, object, response};
 use super::route::{ask, unknown};
+use super::{Context, guard};
 use crate::admin::AdminCall;
+use crate::callers::OWN;
 
 /// Answers a request below `/v1/identities`.
 pub async fn answer(
@@ -18,7 +19,7 @@ pub async fn answer(
     request: Request<Incoming>,
 ) -> Result<Answer, Bad> {
     match (method, rest) {
-        (Method::GET, []) => json(&ask(context, AdminCall::IdentityList).await?),
+        (Method::GET, []) => json(&guard::identities(context, ask(context, AdminCall::IdentityList).await?)),
         (Method::POST, []) => create(context, object(request).await?).await,
         (Method::GET, [name]) => json(&find(context, name).await?),
         (Method::PUT, [name]) => update(context, name, object(request).await?).await,
@@ -42,9 +43,9 @@ pub async fn answer(
 
 /// One identity by name.
 async fn find(context: &Context, name: &str) -> Result<api::Identity, Bad> {
-    let identities = ask(context, AdminCall::IdentityList).await?;
-    let missing = || Bad::not_found(format!("there is no identity '{name}'"), "see `tarnet identity list`");
-    identities.into_iter().find(|identity| identity.name == name).ok_or_else(missing)
+    let name = if name == OWN { context.caller.unnamed.as_str() } else { name };
+    let identities = guard::identities(context, ask(context, AdminCall::IdentityList).await?);
+    identities.into_iter().find(|identity| identity.name == name).ok_or_else(|| guard::unknown(name))
 }
 
 /// Refuses settings that this version would not keep: a privacy setting is enforced or refused, never ignored.

@@ -2,12 +2,14 @@
 //! `POST`/`PUT`/`DELETE` change, `listen` and `connect` upgrade to a byte stream.
 //!
 //! Whoever may open the socket (mode 0660) is checked once more by uid: root and the
-//! daemon's own user are served, others are told so. Bounds: [`CONNECTIONS_MAX`]
+//! daemon's own user see everything, others what is theirs (`guard`). Bounds: [`CONNECTIONS_MAX`]
 //! connections at once, [`BODY_LEN_MAX`] bytes of body, [`HEAD_TIME_MAX`] for a head.
 
 mod answer;
 mod bench;
 mod dht;
+mod doctor;
+mod guard;
 mod identity;
 mod metrics;
 mod pipe;
@@ -31,6 +33,8 @@ use tarnet_api as api;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::callers::{Caller, Callers};
+use crate::doctor::Doctor;
 use crate::handle::NodeHandle;
 
 /// Connections served at once; others wait in the socket's backlog.
@@ -60,6 +64,7 @@ pub trait Shell: Send + Sync + 'static {
 pub type Reload = mpsc::Sender<oneshot::Sender<Vec<String>>>;
 
 /// What every request needs.
+#[derive(Clone)]
 pub struct Context {
     /// The node.
     pub node: NodeHandle,
@@ -69,6 +74,12 @@ pub struct Context {
     pub reload: Reload,
     /// The host's own search domains, which petnames must not shadow.
     pub search_domains: Vec<String>,
+    /// What `tarnet doctor` looks at.
+    pub doctor: Arc<Doctor>,
+    /// Who may be whom.
+    pub callers: Arc<Callers>,
+    /// Who asks; set for each connection.
+    pub caller: Caller,
 }
 
 /// The listening socket; its file is removed on drop.
@@ -126,21 +137,13 @@ impl Drop for ControlSocket {
     }
 }
 
-/// Whether a caller may administer the daemon: root and the daemon's own user.
-fn trusted(stream: &UnixStream) -> bool {
-    let uid = stream.peer_cred().map(|caller| caller.uid());
-    uid.is_ok_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw())
-}
-
 /// Serves one connection.
 async fn connection(stream: UnixStream, context: Arc<Context>) {
-    let trusted = trusted(&stream);
+    let uid = stream.peer_cred().ok().map(|caller| caller.uid());
+    let context = Arc::new(Context { caller: context.callers.of(uid), ..Context::clone(&context) });
     let service = service_fn(move |request| {
         let context = Arc::clone(&context);
-        async move {
-            let answer = if trusted { route::answer(&context, request).await } else { answer::foreign() };
-            Ok::<_, std::convert::Infallible>(answer)
-        }
+        async move { Ok::<_, std::convert::Infallible>(route::answer(&context, request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::Context;
 use super::answer::{Answer, Bad, object};
-use super::target;
+use super::{guard, target};
 use crate::channel::{Channel, ChannelReader, ChannelWriter};
 use crate::handle::{ConnectRequest, Decision, ListenRequest, Listener};
 
@@ -48,7 +48,7 @@ pub async fn connect(context: &Context, mut request: Request<Incoming>) -> Resul
     let wanted: api::ConnectRequest = object(request).await?;
     let (port, mode) = port_and_mode(&wanted.port, wanted.mode.as_deref())?;
     let request = ConnectRequest {
-        acting: wanted.identity.unwrap_or_else(|| "default".into()),
+        acting: guard::acting(context, wanted.identity.as_deref())?,
         target: target::parse(&wanted.target),
         port,
         mode,
@@ -65,7 +65,7 @@ pub async fn listen(context: &Context, mut request: Request<Incoming>) -> Result
     let wanted: api::ListenRequest = object(request).await?;
     let (port, mode) = port_and_mode(&wanted.port, wanted.mode.as_deref())?;
     let request = ListenRequest {
-        identity: wanted.identity,
+        identity: guard::acting(context, Some(&wanted.identity))?,
         label: None,
         port,
         mode,

@@ -7,7 +7,7 @@ use tarnet_core::crypto::PeerId;
 use tokio::sync::oneshot;
 
 use super::answer::{Answer, Bad, json, object, response};
-use super::{Context, bench, dht, identity, metrics, pipe, target, zone};
+use super::{Context, bench, dht, doctor, guard, identity, metrics, pipe, target, zone};
 use crate::admin::{AdminCall, Reply};
 
 /// Answers one request.
@@ -35,12 +35,14 @@ async fn dispatch(context: &Context, request: Request<Incoming>) -> Result<Answe
         .collect::<Result<_, _>>()?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let method = request.method().clone();
+    guard::admit(context, &method, &segments)?;
     match (method, segments.as_slice()) {
         (Method::GET, ["metrics"]) => Ok(response(StatusCode::OK, metrics::text(&status(context).await?).into())),
-        (Method::GET, ["v1", "status"]) => json(&status(context).await?),
+        (Method::GET, ["v1", "status"]) => json(&guard::status(context, status(context).await?)),
         (Method::GET, ["v1", "dns"]) => json(&context.shell.dns()),
         (Method::GET, ["v1", "routes"]) => json(&ask(context, AdminCall::Routes).await?),
-        (Method::GET, ["v1", "services"]) => json(&context.shell.services()),
+        (Method::GET, ["v1", "services"]) => json(&guard::services(context, context.shell.services())),
+        (Method::GET, ["v1", "doctor"]) => doctor::answer(context).await,
         (Method::POST, ["v1", "reload"]) => reload(context).await,
         (Method::POST, ["v1", "resolve"]) => resolve(context, object(request).await?).await,
         (Method::POST, ["v1", "ping"]) => ping(context, object(request).await?).await,
@@ -98,8 +100,11 @@ async fn resolve(context: &Context, request: api::ResolveRequest) -> Result<Answ
         Some(zone) => Some(zone.parse().map_err(|error| Bad::usage(format!("--zone is not a ServiceId: it {error}")))?),
         None => None,
     };
-    let acting = request.identity.as_deref().unwrap_or("default");
-    let resolved = context.node.resolve_in(acting, &request.name, zone).await?;
+    let acting = guard::acting(context, request.identity.as_deref())?;
+    let resolved = match guard::name_in(context, &request.name, request.zone.as_deref()) {
+        Some(name) => context.node.resolve(&acting, &name).await?,
+        None => context.node.resolve_in(&acting, &request.name, zone).await?,
+    };
     let records = resolved.records.iter().map(|found| {
         let (kind, value) = crate::records::record_to_text(&found.record);
         api::ResolvedRecord { kind: kind.into(), value, ttl_s: found.ttl_s, zone: resolved.zone.to_string() }
@@ -116,7 +121,7 @@ async fn resolve(context: &Context, request: api::ResolveRequest) -> Result<Answ
 
 /// `POST /v1/ping`: one round trip.
 async fn ping(context: &Context, request: api::ConnectRequest) -> Result<Answer, Bad> {
-    let acting = request.identity.as_deref().unwrap_or("default");
-    let pong = context.node.ping(acting, target::parse(&request.target)).await?;
+    let acting = guard::acting(context, request.identity.as_deref())?;
+    let pong = context.node.ping(&acting, target::parse(&request.target)).await?;
     json(&api::Pong { seq: 1, rtt_ms: pong.rtt.as_secs_f64() * 1000.0, hops: u32::from(pong.hops) })
 }

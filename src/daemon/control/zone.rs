@@ -6,10 +6,11 @@ use tarnet_api as api;
 use tarnet_core::crypto::ServiceId;
 use tarnet_core::names::{Record, reserved_petname};
 
-use super::Context;
 use super::answer::{Answer, Bad, json, object};
 use super::route::{ask, unknown};
+use super::{Context, guard};
 use crate::admin::AdminCall;
+use crate::callers::OWN;
 use crate::records::record_to_text;
 
 /// Life of a record when none is given, seconds.
@@ -25,13 +26,13 @@ pub async fn answer(
     rest: &[&str],
     request: Request<Incoming>,
 ) -> Result<Answer, Bad> {
+    let Some((identity, rest)) = rest.split_first() else { return Err(unknown(&method, "/v1/zones")) };
+    let identity = guard::acting(context, Some(identity))?;
     match (method, rest) {
-        (Method::GET, [identity]) => {
-            json(&ask(context, |reply| AdminCall::RecordList((*identity).into(), reply)).await?)
-        }
-        (Method::PUT, [identity, label]) => set(context, identity, label, object(request).await?).await,
-        (Method::DELETE, [identity, label]) => {
-            let (identity, label) = ((*identity).into(), (*label).into());
+        (Method::GET, []) => json(&ask(context, |reply| AdminCall::RecordList(identity, reply)).await?),
+        (Method::PUT, [label]) => set(context, &identity, label, object(request).await?).await,
+        (Method::DELETE, [label]) => {
+            let label = (*label).into();
             ask(context, |reply| AdminCall::RecordRemove { identity, label, by_expose: false, reply }).await?;
             json(&api::Done {})
         }
@@ -68,7 +69,8 @@ async fn service_id(context: &Context, text: &str) -> Result<ServiceId, Bad> {
     if let Ok(id) = text.parse() {
         return Ok(id);
     }
-    let identities = ask(context, AdminCall::IdentityList).await?;
+    let identities = guard::identities(context, ask(context, AdminCall::IdentityList).await?);
+    let text = if text == OWN { context.caller.unnamed.as_str() } else { text };
     let found = identities.iter().find(|identity| identity.name == text);
     let found = found.and_then(|identity| identity.service_id.parse().ok());
     found.ok_or_else(|| {

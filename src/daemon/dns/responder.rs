@@ -235,7 +235,7 @@ impl Responder {
         if kind == RecordType::AAAA && !self.ipv6 {
             return Answer::NoData(zone);
         }
-        match self.book.assign(name).await {
+        match self.book.assign(&self.acting, name).await {
             Ok(slot) => {
                 let addresses = self.book.addresses();
                 let address: IpAddr =
@@ -269,7 +269,7 @@ impl Responder {
         if network.prefix_len() < network.max_prefix_len() {
             return Answer::NoData(apex);
         }
-        let named = addresses.slot(network.addr()).and_then(|slot| self.book.name(slot));
+        let named = addresses.slot(network.addr()).and_then(|slot| self.book.name_for(&self.acting, slot));
         match named.map(|name| Name::from_utf8(format!("{name}."))) {
             Some(Ok(name)) if matches!(kind, RecordType::PTR | RecordType::ANY) => {
                 Answer::Records(vec![(self.ttl_s, answer::pointer(name))])

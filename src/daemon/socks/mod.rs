@@ -4,12 +4,10 @@
 //! [`codec`] parses and writes messages and knows no socket; [`Front`] serves. BIND, UDP
 //! ASSOCIATE and GSSAPI are deliberately missing.
 
-mod caller;
 pub mod codec;
 mod server;
 mod target;
 
-pub use caller::Users;
 pub use server::Front;
 pub use target::{AddressBook, NoAddresses, Owner};
 

@@ -11,11 +11,11 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::caller::{DEFAULT_IDENTITY, Users};
 use super::codec::{self, Malformed, Method, Reply, Request};
 use super::target::{AddressBook, Route, last_label, route};
 use super::{CONNECTIONS_MAX, HANDSHAKE_TIME_MAX, MESSAGE_LEN_MAX};
 use crate::admin::AdminCall;
+use crate::callers::{Caller, Callers};
 use crate::channel::Channel;
 use crate::config::{Config, Host};
 use crate::handle::{ConnectError, ConnectRequest, NodeHandle, ResolveError, Target};
@@ -32,7 +32,7 @@ pub struct Front {
     /// The suffix of names that are ours alone, in lower case, without dots around.
     suffix: String,
     allow_clearnet: bool,
-    users: Users,
+    callers: Callers,
     free: Arc<Semaphore>,
     /// Bytes of all connections to the overlay.
     pub traffic: Traffic,
@@ -69,8 +69,8 @@ impl Front {
     #[must_use]
     pub fn new(handle: NodeHandle, book: Arc<dyn AddressBook>, config: &Config) -> Arc<Self> {
         let (suffix, allow_clearnet) = (config.dns.suffix.to_ascii_lowercase(), config.socks.allow_clearnet);
-        let (users, free) = (Users::new(&config.tun.users), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
-        Arc::new(Self { handle, book, suffix, allow_clearnet, users, free, traffic: Traffic::default() })
+        let (callers, free) = (Callers::new(&config.tun), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+        Arc::new(Self { handle, book, suffix, allow_clearnet, callers, free, traffic: Traffic::default() })
     }
 
     /// Connections now.
@@ -139,7 +139,7 @@ impl Front {
         let method = message(program, buffer, codec::greeting).await?;
         program.write_all(&codec::choice(method)).await?;
         let acting = match method {
-            Method::None => DEFAULT_IDENTITY.to_owned(),
+            Method::None => self.caller(program)?.unnamed,
             Method::Login => self.login(program, buffer).await?,
             Method::Unacceptable => return Err(Ended::Login),
         };
@@ -157,15 +157,25 @@ impl Front {
     /// failure, never the default.
     async fn login(&self, program: &mut TcpStream, buffer: &mut BytesMut) -> Result<String, Ended> {
         let user = message(program, buffer, codec::login).await?;
-        let acting = if user.is_empty() { DEFAULT_IDENTITY.to_owned() } else { user };
-        let ends = (program.peer_addr()?, program.local_addr()?);
-        let good = self.is_identity(&acting).await && self.users.may_act(&acting, ends.0, ends.1).await;
+        let caller = self.caller(program)?;
+        let acting = caller.acting(Some(user.as_str()).filter(|user| !user.is_empty()));
+        let good = match acting {
+            Some(acting) => self.is_identity(acting).await,
+            None => false,
+        };
         program.write_all(&codec::login_answer(good)).await?;
-        if good {
-            return Ok(acting);
+        match acting {
+            Some(acting) if good => Ok(acting.to_owned()),
+            Some(_) | None => {
+                program.shutdown().await?;
+                Err(Ended::Login)
+            }
         }
-        program.shutdown().await?;
-        Err(Ended::Login)
+    }
+
+    /// Who is behind a connection.
+    fn caller(&self, program: &TcpStream) -> io::Result<Caller> {
+        Ok(self.callers.of_connection(program.peer_addr()?, program.local_addr()?))
     }
 
     /// Whether there is an identity of that name.

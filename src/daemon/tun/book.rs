@@ -2,7 +2,7 @@
 //! wall clock. An address is on disk before it is told.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::TunError;
@@ -10,6 +10,7 @@ use super::address::{AddressError, AddressMap, Slot};
 use super::journal::{self, Journal};
 use super::limits::REFRESH_INTERVAL_S;
 use super::plan::{AddressPlan, Addresses};
+use super::told::Told;
 
 /// File of the journal, in the TUN's state folder.
 pub const JOURNAL_FILE: &str = "names.journal";
@@ -31,6 +32,8 @@ pub struct AddressBook {
     map: Arc<Mutex<AddressMap>>,
     journal: Journal,
     addresses: Addresses,
+    /// Who was told what, where identities are kept apart.
+    told: Option<Arc<Mutex<Told>>>,
 }
 
 /// Keeps an address with its name while a flow uses it.
@@ -57,14 +60,29 @@ impl AddressBook {
         }
         let map = AddressMap::new(plan.secret(), addresses.ipv4.addresses(), entries);
         let journal = Journal::start(path, &map.entries()).map_err(TunError::State)?;
-        Ok(Self { map: Arc::new(Mutex::new(map)), journal, addresses })
+        Ok(Self { map: Arc::new(Mutex::new(map)), journal, addresses, told: None })
     }
 
-    /// The slot of `name`, durable: may be answered at once.
+    /// From now on an identity learns from an address only the name that it asked for.
+    #[must_use]
+    pub fn keeping_apart(self) -> Self {
+        Self { told: Some(Arc::default()), ..self }
+    }
+
+    /// The slot of `name` for an identity that asks for it, durable: may be answered at once.
     ///
     /// # Errors
     /// No address is free, or the disk fails.
-    pub async fn assign(&self, name: &str) -> Result<Slot, BookError> {
+    pub async fn assign(&self, identity: &str, name: &str) -> Result<Slot, BookError> {
+        let slot = self.assign_to_all(name).await?;
+        if let (Some(told), Some(name)) = (&self.told, self.name(slot)) {
+            told.lock().unwrap_or_else(PoisonError::into_inner).tell(identity, slot, &name);
+        }
+        Ok(slot)
+    }
+
+    /// The slot of `name`, whoever asks.
+    async fn assign_to_all(&self, name: &str) -> Result<Slot, BookError> {
         let assigned = self.lock().assign(unix_s(), name)?;
         if !assigned.wait {
             return Ok(assigned.slot);
@@ -99,6 +117,16 @@ impl AddressBook {
         self.lock().name(slot)
     }
 
+    /// The name of a slot as far as an identity knows it.
+    #[must_use]
+    pub fn name_for(&self, identity: &str, slot: Slot) -> Option<Arc<str>> {
+        let known = |name: &Arc<str>| match &self.told {
+            Some(told) => told.lock().unwrap_or_else(PoisonError::into_inner).knows(identity, slot, name),
+            None => true,
+        };
+        self.name(slot).filter(known)
+    }
+
     /// The name of a slot, held for a flow; `None` when it stands for nothing.
     #[must_use]
     pub fn lease(&self, slot: Slot) -> Option<Lease> {
@@ -120,7 +148,7 @@ impl AddressBook {
 
     /// The map, for a moment. A poisoned lock only means that another thread panicked between two plain stores.
     fn lock(&self) -> MutexGuard<'_, AddressMap> {
-        self.map.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -34,6 +34,7 @@ mod routes;
 mod stack;
 mod start;
 mod tcp;
+mod told;
 mod udp;
 
 use std::collections::BTreeMap;

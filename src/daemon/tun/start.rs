@@ -74,6 +74,7 @@ pub async fn start(
     let addresses = plan.addresses()?;
     routes.block(&addresses).await?;
     let book = AddressBook::open(&folder, &plan)?;
+    let book = if config.users.is_empty() { book } else { book.keeping_apart() };
     let (notifier, devices) = parking.devices();
     let opened = open_device(&config, &addresses, &notifier, devices).await?;
     let ipv6 = routes.settle_link(&config.name, &addresses).await?;

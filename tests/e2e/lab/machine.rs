@@ -28,6 +28,8 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 pub struct Machine {
     place: Place,
     daemon: RefCell<Option<Child>>,
+    /// The words before the daemon's program: what it is started by.
+    starter: RefCell<Vec<String>>,
 }
 
 /// Which namespace and folder a machine has: what threads need to enter it.
@@ -71,7 +73,7 @@ impl Machine {
         let text = format!("nameserver {RESPONDER}\noptions timeout:2 attempts:2\n");
         fs::write(folder.join("resolv.conf"), text).expect("a file of the laboratory");
         let place = Place { name: name.to_owned(), folder };
-        Self { place, daemon: RefCell::default() }
+        Self { place, daemon: RefCell::default(), starter: RefCell::default() }
     }
 
     /// Its name.
@@ -177,6 +179,11 @@ impl Machine {
         self.status()["links"].as_array().expect("links").len()
     }
 
+    /// Has the daemon started by a program, these words, instead of directly.
+    pub fn started_by(&self, words: &[&str]) {
+        *self.starter.borrow_mut() = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
     /// Starts the daemon and waits until it answers.
     pub fn start(&self) {
         self.start_by(|command| command);
@@ -185,7 +192,9 @@ impl Machine {
     /// Starts the daemon by a command made from the usual one, and waits until it answers.
     pub fn start_by(&self, prepare: impl FnOnce(Command) -> Command) {
         let log = OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log");
-        let mut command = self.command(&[env!("CARGO_BIN_EXE_tarnetd")]);
+        let starter = self.starter.borrow();
+        let words = starter.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_tarnetd")]);
+        let mut command = self.command(&words.collect::<Vec<_>>());
         let paths = ["config", "state-dir", "services-dir", "socket"];
         for (flag, file) in paths.iter().zip(["tarnetd.toml", "state", "services.d", "tarnet.sock"]) {
             command.arg(format!("--{flag}")).arg(self.path(file));

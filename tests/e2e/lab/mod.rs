@@ -9,6 +9,7 @@ pub mod serve;
 pub mod socks;
 mod trio;
 mod until;
+pub mod users;
 pub mod watch;
 
 use std::cell::RefCell;

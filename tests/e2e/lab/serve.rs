@@ -53,6 +53,25 @@ fn answer(mut stream: TcpStream, pages: &[(String, Body)]) -> std::io::Result<()
     }
 }
 
+/// Serves HTTP to callers who are introduced by the PROXY protocol: the page is `name`, and the caller's ServiceId
+/// or `nobody`. haproxy `doc/proxy-protocol.txt` §2.2
+pub fn who(machine: &Machine, address: &str, name: &str) {
+    let name = name.to_owned();
+    tcp(machine, address, move |mut stream| {
+        let mut head = [0; 16];
+        if stream.read_exact(&mut head).is_err() {
+            return;
+        }
+        let mut rest = vec![0; usize::from(u16::from_be_bytes([head[14], head[15]]))];
+        if stream.read_exact(&mut rest).is_err() {
+            return;
+        }
+        // A TLV of type 0xE0, its length, and the ServiceId as text.
+        let caller = rest.get(3..).map_or("nobody".into(), |id| String::from_utf8_lossy(id).into_owned());
+        let _ = answer(stream, &[("/".to_owned(), Body::Text(format!("{name} {caller}\n")))]);
+    });
+}
+
 /// Gives back what it receives, over TCP, until the test ends.
 pub fn echo(machine: &Machine, address: &str) {
     tcp(machine, address, |mut stream| {
