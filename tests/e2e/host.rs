@@ -101,7 +101,7 @@ fn a_route_that_comes_in_the_way_is_named_once_and_seen_in_the_status() {
             || trio.bob.status().pointer("/tun/state").and_then(|text| text.as_str()).expect("a text").to_owned();
         assert_eq!(state(), "up");
         sh(
-            "ip -n bob link add vpn0 type dummy; ip -n bob link set vpn0 up; ip -n bob route add 198.19.5.0/24 dev vpn0",
+            "ip -n bob link add vpn0 type veth peer name vpn1; ip -n bob link set vpn1 up; ip -n bob link set vpn0 up; ip -n bob route add 198.19.5.0/24 dev vpn0",
         );
         until(10, "the status names it", || state() == "up, overlapped by 198.19.5.0/24 dev vpn0");
         // Another change of the routes is no reason to say it again.

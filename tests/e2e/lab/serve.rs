@@ -11,6 +11,9 @@ use super::Machine;
 /// Bytes moved at a time.
 const CHUNK_LEN: usize = 1 << 16;
 
+/// Connections that may wait to be accepted: what the system allows, as for any busy server.
+const BACKLOG_LEN: i32 = 4_096;
+
 /// What a path of the web server gives.
 #[derive(Clone)]
 pub enum Body {
@@ -97,6 +100,9 @@ pub fn echo_udp(machine: &Machine, address: &str) {
 pub fn tcp(machine: &Machine, address: &str, serve: impl Fn(TcpStream) + Send + Sync + 'static) {
     let address: SocketAddr = address.parse().expect("an address");
     let listener = machine.inside(move || TcpListener::bind(address).expect("a free port"));
+    // Where the queue overflows, the kernel forgets connections that the other side believes in.
+    let queue = nix::sys::socket::Backlog::new(BACKLOG_LEN).expect("a length that listen takes");
+    nix::sys::socket::listen(&listener, queue).expect("a longer queue");
     let serve = Arc::new(serve);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
