@@ -9,6 +9,7 @@ mod dht;
 mod discovery;
 mod errors;
 mod fuzz;
+mod hostdns;
 mod idle;
 mod kills;
 mod names;
