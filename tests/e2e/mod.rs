@@ -14,6 +14,7 @@ mod errors;
 mod flows;
 mod fuzz;
 mod host;
+mod hostdns;
 mod idle;
 mod kills;
 mod names;

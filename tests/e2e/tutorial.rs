@@ -35,7 +35,12 @@ fn run(lab: &Lab, machine: &Machine, script: &str) -> Said {
 #[test]
 fn tutorial_of_the_readme_works_as_written() {
     in_lab(|lab| {
-        let [alice, bob] = ["alice", "bob"].map(|name| lab.machine(name));
+        let [alice, bob] = ["alice", "bob"].map(|name| {
+            let mut machine = lab.machine(name);
+            machine.own_etc();
+            machine.etc("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
+            machine
+        });
         lab.switch(&[&alice, &bob], &["192.168.7.1/24", "192.168.7.2/24"]);
         let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");
         let blocks = blocks(&readme);
@@ -50,5 +55,6 @@ fn tutorial_of_the_readme_works_as_written() {
         // SOCKS5, tarify, connect, and DNS with TUN.
         assert_eq!(out.matches("Hello from alice").count(), 4, "{out}");
         assert!(out.contains("hops=1"), "{out}");
+        assert!(out.contains("mode        direct\nstate       up"), "{out}");
     });
 }

@@ -36,6 +36,10 @@ pub struct Machine {
 struct Place {
     name: String,
     folder: PathBuf,
+    /// It has an `/etc` of its own, in its folder.
+    etc: bool,
+    /// What else is mounted for it, as lines of shell.
+    mounts: Vec<String>,
 }
 
 /// What a program printed, and how it ended.
@@ -72,8 +76,34 @@ impl Machine {
         fs::write(folder.join("tarnetd.toml"), "").expect("a file of the laboratory");
         let text = format!("nameserver {RESPONDER}\noptions timeout:2 attempts:2\n");
         fs::write(folder.join("resolv.conf"), text).expect("a file of the laboratory");
-        let place = Place { name: name.to_owned(), folder };
+        let place = Place { name: name.to_owned(), folder, etc: false, mounts: Vec::new() };
         Self { place, daemon: RefCell::default(), starter: RefCell::default() }
+    }
+
+    /// Gives it an `/etc` of its own, a copy of the host's as far as that can be read; its daemon may then tell
+    /// its resolver. Before anything runs on it.
+    pub fn own_etc(&mut self) {
+        let etc = self.path("etc");
+        // Keys and passwords stay where they are: an ordinary user cannot read them, and nobody needs them here.
+        let copied = Command::new("cp").args(["-a", "/etc"]).arg(&etc).output().expect("cp runs");
+        assert!(etc.join("passwd").exists(), "{}", String::from_utf8_lossy(&copied.stderr));
+        self.place.etc = true;
+    }
+
+    /// Writes a file of its own `/etc`.
+    pub fn etc(&self, file: &str, text: &str) {
+        fs::write(self.path("etc").join(file), text).expect("a file of the laboratory");
+    }
+
+    /// Mounts something for whatever runs on it from now on: a line of shell.
+    pub fn mounts(&mut self, line: String) {
+        self.place.mounts.push(line);
+    }
+
+    /// Lays a folder over one of the system's, for whatever runs on it from now on.
+    pub fn overlay(&mut self, upper: &Path, place: &str) {
+        let upper = upper.display();
+        self.mounts(format!("mount -t overlay overlay -o lowerdir={upper}:{place} {place}"));
     }
 
     /// Its name.
@@ -123,6 +153,10 @@ impl Machine {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("TARNET_SOCKET", self.path("tarnet.sock"));
+        if !self.place.etc {
+            // Its /etc is the host's: nothing there is ours to write.
+            command.env("TARNET_DNS_MODE", "off");
+        }
         command
     }
 
@@ -274,6 +308,12 @@ impl Place {
         let network = File::open(Path::new("/run/netns").join(&self.name)).expect("the machine has a namespace");
         unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
         setns(network, CloneFlags::CLONE_NEWNET).expect("the machine's network");
+        if self.etc {
+            let etc = self.folder.join("etc");
+            mount(Some(&etc), "/etc", None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("an /etc");
+            self.mounts.iter().for_each(|line| drop(sh(line)));
+            return;
+        }
         let file = self.folder.join("resolv.conf");
         mount(Some(&file), &resolver(), None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("a resolver file");
     }

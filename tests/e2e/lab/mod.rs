@@ -21,7 +21,8 @@ use std::process::Command;
 pub use enter::in_lab;
 pub use machine::{Machine, Said};
 pub use trio::Trio;
-pub use until::until;
+pub use until::{until, wait_for};
+pub use watch::copy_descriptor;
 
 /// Where machines keep their files, in the laboratory's own `/run`.
 const FOLDER: &str = "/run/lab";

@@ -46,6 +46,23 @@ impl Capture {
     }
 }
 
+/// A descriptor of another process, as one of ours: the same open file.
+#[allow(unsafe_code, reason = "the two system calls have no safe wrapper")]
+pub fn copy_descriptor(pid: u32, number: i32) -> File {
+    use nix::libc::{SYS_pidfd_getfd, SYS_pidfd_open, c_long, syscall};
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    let owned = |result: c_long| {
+        let number = i32::try_from(result).expect("a descriptor's number");
+        assert!(number >= 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else owns it.
+        unsafe { OwnedFd::from_raw_fd(number) }
+    };
+    // SAFETY: the call takes two numbers and touches no memory of ours.
+    let process = owned(unsafe { syscall(SYS_pidfd_open, pid, 0) });
+    // SAFETY: the call takes three numbers and touches no memory of ours.
+    File::from(owned(unsafe { syscall(SYS_pidfd_getfd, process.as_raw_fd(), number, 0) }))
+}
+
 /// Everything readable of a process's memory.
 pub fn memory_of(pid: u32) -> Vec<u8> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("the process runs");

@@ -28,6 +28,14 @@ pub const NAME: &str = "org.freedesktop.resolve1";
 /// Its manager.
 const MANAGER: Object<'_> =
     Object { owner: NAME, path: "/org/freedesktop/resolve1", interface: "org.freedesktop.resolve1.Manager" };
+/// The manager of systemd, which knows its version.
+const SYSTEMD: Object<'_> = Object {
+    owner: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.systemd1.Manager",
+};
+/// The version since which resolved answers nothing under `.alt`, whoever it could ask (systemd#29354).
+const NO_ALT: u32 = 255;
 /// The interface of its links.
 const LINK: &str = "org.freedesktop.resolve1.Link";
 /// Petnames published at most: 252 takes 200 domains on a link, and not 1,000.
@@ -85,6 +93,15 @@ async fn keep(
     let mut zone = petnames.borrow_and_update().clone();
     let mut set = settings(wiring, &zone.petnames);
     apply(bus, wiring, &mut set, board).await?;
+    if let Some(version) = refuses(bus, &wiring.suffix).await {
+        let suffix = &wiring.suffix;
+        board.note(
+            "suffix",
+            format!(
+                "resolved {version} answers nothing under .alt: NAME.{suffix} and bare labels need another dns.suffix"
+            ),
+        );
+    }
     let mut again = 0_u32;
     loop {
         *delay = RETRY.0;
@@ -133,6 +150,14 @@ async fn keep(
         set = settings(wiring, &zone.petnames);
         apply(bus, wiring, &mut set, board).await?;
     }
+}
+
+/// The version of a resolved that never asks us for names under our suffix.
+async fn refuses(bus: &Connection, suffix: &str) -> Option<u32> {
+    let version: String = SYSTEMD.property(bus, "Version").await.ok()?;
+    let digits = version.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty())?;
+    let version = digits.parse().ok()?;
+    (version >= NO_ALT && (suffix == "alt" || suffix.ends_with(".alt"))).then_some(version)
 }
 
 /// Waits until a name has an owner again, or the bus is gone.

@@ -1,0 +1,258 @@
+//! The modes that live in files, with the real programs where there are some.
+
+use super::super::lab::{Lab, in_lab, sh, until};
+use super::host::{ELSEWHERE, Host, LAN, OURS};
+use super::packages::unpacked;
+
+/// Real NetworkManager, and the libraries that it brings.
+const NETWORK_MANAGER: &[&str] =
+    &["network-manager", "dnsmasq-base", "libnm0", "libndp0", "libnetfilter-conntrack3", "libnfnetlink0"];
+
+/// Everything works; then the daemon dies and names stay closed; then it is back, is stopped, and all is as before.
+fn life(host: &Host, mode: &str, etc: &str) {
+    host.tarnet();
+    host.wait_state(mode, "up");
+    host.works(true);
+    host.machine.kill();
+    host.shut(OURS);
+    host.tarnet();
+    host.wait_state(mode, "up");
+    host.works(true);
+    host.machine.stop();
+    host.etc_is(etc);
+    host.others();
+    // By hand, after a kill and without a daemon to follow.
+    host.machine.start();
+    host.wait_state(mode, "up");
+    host.machine.kill();
+    host.cleanup();
+    host.etc_is(etc);
+    host.cleanup();
+    host.etc_is(etc);
+    host.others();
+    host.closed();
+}
+
+/// A host whose resolver file is its own affair.
+fn plain(lab: &Lab) -> Host {
+    let host = Host::new(lab, false);
+    let file = host.machine.path("etc/resolv.conf");
+    let _ = std::fs::remove_file(&file);
+    host.machine.etc("resolv.conf", &format!("# by hand\nnameserver {LAN}\noptions timeout:2 attempts:1\n"));
+    host
+}
+
+#[test]
+fn direct_takes_the_place_of_a_file_and_gives_it_back() {
+    in_lab(|lab| {
+        let host = plain(lab);
+        let etc = host.etc();
+        life(&host, "direct", &etc);
+    });
+}
+
+#[test]
+fn direct_forwards_over_tcp_and_denies_what_is_nobodys() {
+    in_lab(|lab| {
+        let host = plain(lab);
+        // The C library is told to use TCP; what it is told stays.
+        host.machine.etc("resolv.conf", &format!("nameserver {LAN}\noptions use-vc timeout:2 attempts:1\n"));
+        host.tarnet();
+        host.wait_state("direct", "up");
+        assert_eq!(host.reason("forwarding-to"), LAN);
+        assert_eq!(host.getent("over-tcp.example.org"), ELSEWHERE);
+        // What tells browsers to keep to the host's resolver, and what no network knows.
+        for name in ["use-application-dns.net", "else.alt"] {
+            assert_eq!(host.getent(name), "", "{name}");
+        }
+        host.closed();
+    });
+}
+
+#[test]
+fn direct_works_on_a_file_that_is_a_mount_point() {
+    in_lab(|lab| {
+        let mut host = plain(lab);
+        let outside = host.machine.path("outside.conf");
+        std::fs::write(&outside, format!("nameserver {LAN}\n")).expect("a file of the laboratory");
+        host.machine.mounts(format!("mount --bind {} /etc/resolv.conf", outside.display()));
+        let etc = host.etc();
+        host.tarnet();
+        host.wait_state("direct", "up");
+        host.works(true);
+        assert!(std::fs::read_to_string(&outside).expect("it is there").contains("tarnetd"));
+        host.machine.stop();
+        host.etc_is(&etc);
+        host.others();
+        host.closed();
+    });
+}
+
+#[test]
+fn direct_learns_from_a_renewed_lease_and_gives_a_fight_up() {
+    in_lab(|lab| {
+        let host = plain(lab);
+        host.tarnet();
+        host.wait_state("direct", "up");
+        let file = host.machine.path("etc/resolv.conf");
+        let ours = || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("tarnetd"));
+        let rewrite = |server: &str| {
+            let fresh = host.machine.path("etc/fresh");
+            std::fs::write(&fresh, format!("nameserver {server}\n")).expect("a file of the laboratory");
+            std::fs::rename(&fresh, &file).expect("a file of the laboratory");
+        };
+        rewrite(LAN);
+        until(10, "the file is ours again", ours);
+        host.wait_state("direct", "up");
+        host.works(true);
+        // Nine more in a row are enough.
+        for round in 1..10 {
+            until(10, "the file is ours again", ours);
+            rewrite(&format!("192.0.2.{}", 100 + round));
+        }
+        host.wait_state("direct", "given up");
+        assert!(host.machine.status()["dns"]["state"].as_str().is_some_and(|state| state.contains("rewrote")));
+        assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "nameserver 192.0.2.109\n");
+        assert!(!host.machine.path("etc/resolv.conf.before-tarnet").exists());
+    });
+}
+
+#[test]
+fn direct_says_so_where_etc_cannot_be_written() {
+    in_lab(|lab| {
+        let mut host = plain(lab);
+        host.machine.mounts("mount -o remount,bind,ro /etc".into());
+        host.machine.start();
+        host.wait_state("direct", "failed: Read-only file system");
+        assert_eq!(host.getent("www.example.org"), ELSEWHERE);
+    });
+}
+
+#[test]
+fn off_leaves_the_host_alone() {
+    in_lab(|lab| {
+        let host = plain(lab);
+        host.machine.config("[dns]\nmode = \"off\"\n");
+        let etc = host.etc();
+        host.tarnet();
+        host.wait_state("off", "off");
+        assert!(host.machine.lookup("blog.alice").len() == 2);
+        host.others();
+        host.etc_is(&etc);
+    });
+}
+
+/// A host with one of the resolvconfs, that knows the network's server from its interface.
+fn resolvconf(lab: &Lab, package: &str) -> Host {
+    let root = unpacked(&[package]);
+    let mut host = Host::new(lab, false);
+    let etc = host.machine.path("etc");
+    sh(&format!("cp -a {}/etc/. {}/; rm -f {1}/resolv.conf", root.display(), etc.display()));
+    // Both are shell scripts that know their places; the laboratory's /sbin and /lib are the host's with these above.
+    for (from, to) in [("sbin", "/usr/sbin"), ("lib", "/usr/lib")] {
+        host.machine.overlay(&root.join(from), to);
+    }
+    sh("mkdir -p /run/resolvconf/interface");
+    if package == "resolvconf" {
+        std::os::unix::fs::symlink("/run/resolvconf/resolv.conf", etc.join("resolv.conf")).expect("a link");
+        host.run_once(&["resolvconf", "--enable-updates"]);
+    }
+    host.run_once(&["sh", "-ec", &format!("printf 'nameserver {LAN}\\n' | resolvconf -a wan0.inet")]);
+    host.others();
+    host
+}
+
+#[test]
+fn openresolv_is_told_and_told_back() {
+    unpacked(&["openresolv"]);
+    in_lab(|lab| {
+        let host = resolvconf(lab, "openresolv");
+        let file = host.machine.run(&["cat", "/etc/resolv.conf"]).out;
+        life_of_records(&host, &file);
+    });
+}
+
+#[test]
+fn debians_resolvconf_is_told_and_told_back() {
+    unpacked(&["resolvconf"]);
+    in_lab(|lab| {
+        let host = resolvconf(lab, "resolvconf");
+        let file = host.machine.run(&["cat", "/etc/resolv.conf"]).out;
+        life_of_records(&host, &file);
+    });
+}
+
+/// As [`life`], where a program writes the file: its words come back, its times do not.
+fn life_of_records(host: &Host, file: &str) {
+    let said = || host.machine.run(&["cat", "/etc/resolv.conf"]).out;
+    host.tarnet();
+    host.wait_state("resolvconf", "up");
+    host.works(true);
+    host.machine.kill();
+    host.shut(OURS);
+    host.tarnet();
+    host.wait_state("resolvconf", "up");
+    // A lease is renewed: the record is written again, and only ours still counts.
+    host.run_once(&["sh", "-ec", &format!("printf 'nameserver {LAN}\\nsearch lan\\n' | resolvconf -a wan0.inet")]);
+    host.works(true);
+    host.run_once(&["sh", "-ec", &format!("printf 'nameserver {LAN}\\n' | resolvconf -a wan0.inet")]);
+    host.machine.stop();
+    assert_eq!(said(), file);
+    host.machine.start();
+    host.wait_state("resolvconf", "up");
+    host.machine.kill();
+    host.cleanup();
+    assert_eq!(said(), file);
+    let left = host.machine.run(&["sh", "-c", "ls /etc/resolvconf/update-libc.d /run/resolvconf/*/*tarnet*"]);
+    assert_eq!(left.out, "");
+    host.others();
+    host.closed();
+}
+
+#[test]
+fn networkmanager_with_dnsmasq_is_told_and_told_back() {
+    unpacked(NETWORK_MANAGER);
+    in_lab(|lab| {
+        let root = unpacked(NETWORK_MANAGER);
+        let mut host = Host::new(lab, true);
+        let _ = std::fs::remove_file(host.machine.path("etc/resolv.conf"));
+        let folders = "etc/NetworkManager/dnsmasq.d etc/NetworkManager/system-connections";
+        sh(&format!("cd {} && mkdir -p {folders}", host.machine.path("").display()));
+        host.machine.etc(
+            "NetworkManager/NetworkManager.conf",
+            "[main]\ndns=dnsmasq\nplugins=keyfile\nauth-polkit=false\n[keyfile]\nunmanaged-devices=interface-name:tarnet*\n",
+        );
+        let connection = "NetworkManager/system-connections/wan.nmconnection";
+        host.machine.etc(
+            connection,
+            &format!(
+                "[connection]\nid=wan\ntype=ethernet\ninterface-name=wan0\n[ipv4]\nmethod=manual\naddress1=192.0.2.2/24,{LAN}\ndns={LAN};\n[ipv6]\nmethod=disabled\n"
+            ),
+        );
+        sh(&format!("chmod 600 {}", host.machine.path("etc").join(connection).display()));
+        for (from, to) in [("usr/sbin", "/usr/sbin"), ("usr/lib", "/usr/lib")] {
+            host.machine.overlay(&root.join(from), to);
+        }
+        // NetworkManager keeps what it knows there; the laboratory's is its own. Where /sys cannot be written it
+        // does not wait for udev.
+        host.machine.mounts("mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/NetworkManager".into());
+        host.machine.mounts("mount -t sysfs -o ro sysfs /sys".into());
+        host.bus(&root);
+        host.run(&["/usr/sbin/NetworkManager", "--debug", "--log-level=INFO"], &[]);
+        until(30, "NetworkManager's dnsmasq answers", || host.getent("www.example.org") == ELSEWHERE);
+        let etc = host.etc();
+        host.tarnet();
+        host.wait_state("networkmanager", "up");
+        until(10, "dnsmasq is back", || host.getent("blog.alice").starts_with("198.18."));
+        host.works(true);
+        host.machine.kill();
+        host.shut(OURS);
+        host.tarnet();
+        host.wait_state("networkmanager", "up");
+        host.works(true);
+        host.machine.stop();
+        until(10, "dnsmasq is back", || host.getent("www.example.org") == ELSEWHERE);
+        host.etc_is(&etc);
+        host.closed();
+    });
+}

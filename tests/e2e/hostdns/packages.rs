@@ -1,0 +1,27 @@
+//! Debian's packages, unpacked into a folder: installing them would change the host's own resolver,
+//! and some exclude each other.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where a set of packages lies unpacked. Fetched when it is missing, which needs the host's network: to be
+/// called before the laboratory is entered, and again inside.
+pub fn unpacked(packages: &[&str]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debs").join(packages.join("+"));
+    if folder.exists() {
+        return folder;
+    }
+    // Tests run side by side: each fetches into a folder of its own, and the first that is ready counts.
+    let fresh = folder.with_extension(std::process::id().to_string());
+    std::fs::create_dir_all(&fresh).expect("a folder of the build");
+    let run = |command: &mut Command| {
+        let output = command.current_dir(&fresh).output().expect("it runs");
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(Command::new("apt-get").args(["-q", "download"]).args(packages));
+    run(Command::new("sh").args(["-ec", "for deb in *.deb; do dpkg -x \"$deb\" .; rm \"$deb\"; done"]));
+    if std::fs::rename(&fresh, &folder).is_err() {
+        let _ = std::fs::remove_dir_all(&fresh);
+    }
+    folder
+}
