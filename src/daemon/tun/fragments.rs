@@ -133,7 +133,7 @@ pub fn split(whole: &[u8], mtu: usize, id: u32, mut send: impl FnMut(&[u8])) {
             let total = length.saturating_add(20);
             packet[2..4].copy_from_slice(&total.to_be_bytes());
             packet[4..6].copy_from_slice(&id.to_be_bytes()[2..]);
-            packet[6..8].copy_from_slice(&(more << 13 | offset / 8).to_be_bytes());
+            packet[6..8].copy_from_slice(&((more << 13) | (offset / 8)).to_be_bytes());
             super::packet::fill_v4_checksum(&mut packet);
         } else {
             let protocol = std::mem::replace(&mut packet[6], 44);
