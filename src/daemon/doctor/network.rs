@@ -42,7 +42,7 @@ fn listening(table: &str) -> Vec<u16> {
 /// Bootstrap and links, as the node tells them.
 #[must_use]
 pub fn others(config: &Config, peers: &[api::Peer], links: usize) -> Vec<Check> {
-    let dialled: Vec<&api::Peer> = peers.iter().filter(|peer| peer.source == "configured").collect();
+    let dialled: Vec<&api::Peer> = peers.iter().filter(|peer| peer.source == "bootstrap").collect();
     let linked = match links {
         0 => Check::fail("links", "this node is linked to nobody", "name a peer: `tarnet peers add tcp://HOST:7946`"),
         links => Check::ok("links", links.to_string()),

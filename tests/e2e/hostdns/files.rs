@@ -1,7 +1,7 @@
 //! The modes that live in files, with the real programs where there are some.
 
 use super::super::lab::{Lab, in_lab, sh, until};
-use super::host::{ELSEWHERE, Host, LAN, OURS};
+use super::host::{ELSEWHERE, Host, LAN, OURS, is_synthetic};
 use super::packages::unpacked;
 
 /// Real NetworkManager, and the libraries that it brings.
@@ -243,7 +243,7 @@ fn networkmanager_with_dnsmasq_is_told_and_told_back() {
         let etc = host.etc();
         host.tarnet();
         host.wait_state("networkmanager", "up");
-        until(10, "dnsmasq is back", || host.getent("blog.alice").starts_with("198.18."));
+        until(10, "dnsmasq is back", || is_synthetic(&host.getent("blog.alice")));
         host.works(true);
         host.machine.kill();
         host.shut(OURS);
