@@ -5,10 +5,12 @@ and a listener on the cable that logs every name the machine says to anybody.
     lan.py DEVICE ADDRESS ADDRESS6 LOGDIR
 
 `LOGDIR/queries` has one line per query at the server, `LOGDIR/cable` one per name seen in
-DNS, mDNS or LLMNR packets that came from the machine, whomever they were for.
+DNS, mDNS or LLMNR packets that came from the machine, whomever they were for, and
+`LOGDIR/strays` one per packet of the machine's from or to a synthetic address.
 `LOGDIR/ready` appears once both listen. TCP port 7 echoes, for flows that stay open.
 """
 
+import ipaddress
 import os
 import socket
 import socketserver
@@ -134,12 +136,31 @@ def payload(packet):
     return None
 
 
-def listen(cable, log, own):
-    """Log the names in what comes from the machine. `own`: the LAN's addresses."""
+def stray(packet, lan6):
+    """What a packet from or to a synthetic address says of itself, or None."""
+    if packet[0] >> 4 == 4 and len(packet) >= 20:
+        ends = [ipaddress.ip_address(packet[at:at + 4]) for at in (12, 16)]
+        ours = ipaddress.ip_network("198.18.0.0/15")
+        found = any(end in ours for end in ends)
+    elif packet[0] >> 4 == 6 and len(packet) >= 40:
+        ends = [ipaddress.ip_address(packet[at:at + 16]) for at in (8, 24)]
+        local = ipaddress.ip_network("fd00::/8")
+        found = any(end in local and end not in lan6 for end in ends)
+    else:
+        return None
+    what = payload(packet)
+    return f"{ends[0]} -> {ends[1]} {what[0]}/{what[1]}" if found and what else f"{ends[0]} -> {ends[1]}" if found else None
+
+
+def listen(cable, log, strays, own, lan6):
+    """Log the names in what comes from the machine, and its strays. `own`: the LAN's addresses."""
     while True:
         packet, where = cable.recvfrom(65536)
-        if where[2] == socket.PACKET_OUTGOING:
+        if where[2] == socket.PACKET_OUTGOING or not packet:
             continue
+        line = stray(packet, lan6)
+        if line:
+            strays.line(line)
         source = packet[12:16] if packet[:1] and packet[0] >> 4 == 4 else packet[8:24]
         found = payload(packet)
         if source in own or not found or found[1] not in NAME_PORTS:
@@ -160,7 +181,8 @@ def main():
     echo("127.0.0.1", 4007)
     open(os.path.join(folder, "ready"), "w").close()
     own = {socket.inet_aton(v4), socket.inet_pton(socket.AF_INET6, v6)}
-    listen(cable, Log(os.path.join(folder, "cable")), own)
+    lan6 = ipaddress.ip_network(f"{v6}/64", strict=False)
+    listen(cable, Log(os.path.join(folder, "cable")), Log(os.path.join(folder, "strays")), own, lan6)
 
 
 if __name__ == "__main__":
