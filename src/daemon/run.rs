@@ -330,19 +330,7 @@ async fn front_ends(
     let context = Context { node: node.clone(), shell, reload, search_domains, doctor, callers, caller };
     tokio::spawn(control.serve(Arc::new(context), stopped));
 
-    let tun = match &running.tun {
-        Ok(tun) => format!("{} {} mtu {}", tun.name(), tun.ipv4(), tun.mtu()),
-        Err(why) => why.clone(),
-    };
-    let dns = match &running.host {
-        Some(host) => {
-            // Who waits for our readiness uses names at once.
-            host.published().await;
-            let status = host.status();
-            format!("{}: {}", status.mode, status.state)
-        }
-        None => "off".into(),
-    };
+    let (tun, dns) = (tun_line(&running.tun), dns_line(running.host.as_deref()).await);
     print!("{}", banner(&config, &paths, &Facts { address, peer_id, tun, dns, socks }));
     let _ = std::io::Write::flush(&mut std::io::stdout());
     running.notifier.ready();
@@ -355,6 +343,22 @@ async fn front_ends(
     }
     stop(running, end).await;
     Ok(())
+}
+
+/// The TUN in the banner.
+fn tun_line(tun: &Result<Arc<TunHandle>, String>) -> String {
+    match tun {
+        Ok(tun) => format!("{} {} mtu {}", tun.name(), tun.ipv4(), tun.mtu()),
+        Err(why) => why.clone(),
+    }
+}
+
+/// The host's resolver in the banner, once it knows of us: who waits for our readiness uses names at once.
+async fn dns_line(host: Option<&HostDns>) -> String {
+    let Some(host) = host else { return "off".into() };
+    host.published().await;
+    let status = host.status();
+    format!("{}: {}", status.mode, status.state)
 }
 
 /// What `systemctl status` shows.

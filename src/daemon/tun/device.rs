@@ -41,7 +41,7 @@ pub struct Opened {
 
 impl Device {
     /// Opens the device `name`, gives it its IPv4 address and brings it up; IPv6 follows by
-    /// [`super::routes::Routes::add_link_v6`]. Needs a tokio runtime.
+    /// [`super::routes::Routes::settle_link`]. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`TunError::NotPermitted`] without the capability or the device node; [`TunError::Device`] otherwise.

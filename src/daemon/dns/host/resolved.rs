@@ -93,15 +93,7 @@ async fn keep(
     let mut zone = petnames.borrow_and_update().clone();
     let mut set = settings(wiring, &zone.petnames);
     apply(bus, wiring, &mut set, board).await?;
-    if let Some(version) = refuses(bus, &wiring.suffix).await {
-        let suffix = &wiring.suffix;
-        board.note(
-            "suffix",
-            format!(
-                "resolved {version} answers nothing under .alt: NAME.{suffix} and bare labels need another dns.suffix"
-            ),
-        );
-    }
+    note_refusal(bus, &wiring.suffix, board).await;
     let mut again = 0_u32;
     loop {
         *delay = RETRY.0;
@@ -150,6 +142,13 @@ async fn keep(
         set = settings(wiring, &zone.petnames);
         apply(bus, wiring, &mut set, board).await?;
     }
+}
+
+/// Notes that this resolved never asks us for names under our suffix.
+async fn note_refusal(bus: &Connection, suffix: &str, board: &Board) {
+    let Some(version) = refuses(bus, suffix).await else { return };
+    let why = "answers nothing under .alt";
+    board.note("suffix", format!("resolved {version} {why}: NAME.{suffix} and bare labels need another dns.suffix"));
 }
 
 /// The version of a resolved that never asks us for names under our suffix.
