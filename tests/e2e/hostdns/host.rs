@@ -312,7 +312,7 @@ pub fn hold_tun(pid: u32) -> std::fs::File {
     super::super::lab::copy_descriptor(pid, number)
 }
 
-/// Whether an address is a synthetic one: the pool is a /15.
+/// Whether an address is one that a name of ours has.
 pub fn is_synthetic(address: &str) -> bool {
-    address.starts_with("198.18.") || address.starts_with("198.19.")
+    ["198.18.", "198.19."].iter().any(|prefix| address.starts_with(prefix))
 }

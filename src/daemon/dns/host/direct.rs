@@ -2,13 +2,14 @@
 //! beside it as it was: the same file, with its owner, mode, times and label, or the same link.
 //! Moving it back is the whole restoration. A file that another has written meanwhile is left alone.
 //!
-//! Where the file is a mount point (containers) it cannot be replaced: it is written in place,
-//! and so is what it said before.
+//! Where the file is a mount point (containers, namespaces) it cannot be replaced: it is written in
+//! place, and what it said before is kept in its comments. The folder around it may be shared with
+//! others, so nothing is put there.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::detect::Owner;
@@ -20,6 +21,8 @@ const FILE: &str = "etc/resolv.conf";
 const BACKUP: &str = "etc/resolv.conf.before-tarnet";
 /// Where the new one is written before it takes its place.
 const FRESH: &str = "etc/.resolv.conf.tarnet";
+/// What stands before each line of a former text that is kept in the file itself.
+const KEPT: &str = "#| ";
 /// What the backup says where there was nothing.
 const NOTHING: &str = "# There was no resolv.conf before tarnetd.\n";
 /// Mode of a resolver file: everybody reads it, whatever our umask is.
@@ -112,6 +115,9 @@ pub fn before(tree: &Tree) -> io::Result<ResolvConf> {
     if read.owner != Owner::Us {
         return Ok(read);
     }
+    if let Some(kept) = kept(&text) {
+        return Ok(ResolvConf::parse(&kept));
+    }
     match tree.read(BACKUP) {
         Ok(text) => Ok(ResolvConf::parse(&text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ResolvConf::default()),
@@ -119,15 +125,28 @@ pub fn before(tree: &Tree) -> io::Result<ResolvConf> {
     }
 }
 
-/// The file as it is to be.
+/// The file as it is to be, above what may be kept in it.
 fn wanted(tree: &Tree, servers: &[IpAddr], suffix: &str) -> io::Result<String> {
-    Ok(before(tree)?.ours(servers, suffix, &format!("/{BACKUP}")))
+    Ok(before(tree)?.ours(servers, suffix))
+}
+
+/// A text with another kept below it, line by line.
+fn keeping(text: &str, former: &str) -> String {
+    former.split('\n').fold(text.to_owned(), |text, line| text + KEPT + line + "\n")
+}
+
+/// The text that is kept in another.
+fn kept(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.split('\n').filter_map(|line| line.strip_prefix(KEPT)).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// Whether the file is as it is to be.
 #[must_use]
 pub fn is_applied(tree: &Tree, servers: &[IpAddr], suffix: &str) -> bool {
-    matches!((tree.read(FILE), wanted(tree, servers, suffix)), (Ok(found), Ok(wanted)) if found == wanted)
+    let (Ok(found), Ok(wanted)) = (tree.read(FILE), wanted(tree, servers, suffix)) else { return false };
+    let rest = found.strip_prefix(&wanted);
+    rest.is_some_and(|rest| rest.lines().all(|line| line.starts_with(KEPT)))
 }
 
 /// Whether the file that is there is ours.
@@ -141,66 +160,47 @@ pub fn is_ours(tree: &Tree) -> bool {
 /// # Errors
 /// `/etc` cannot be written.
 pub fn apply(tree: &Tree, servers: &[IpAddr], suffix: &str) -> io::Result<()> {
-    let text = wanted(tree, servers, suffix)?;
-    let found = tree.read(FILE).unwrap_or_default();
-    if found == text {
+    if is_applied(tree, servers, suffix) {
         return Ok(());
     }
+    let text = wanted(tree, servers, suffix)?;
+    let found = tree.read(FILE).unwrap_or_default();
+    if let Some(kept) = kept(&found) {
+        return in_place(tree, &keeping(&text, &kept));
+    }
     if !found.starts_with(MARK) {
-        keep(tree)?;
+        match keep(tree) {
+            // The file is a mount point: a name beside it would be in another file system.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                return in_place(tree, &keeping(&text, &found));
+            }
+            other => other?,
+        }
     }
     match tree.replace(FILE, FRESH, &text, MODE) {
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => in_place(tree, &text),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            tree.remove(BACKUP)?;
+            in_place(tree, &keeping(&text, &found))
+        }
         other => other,
     }
 }
 
-/// Keeps what is there: by a second name of the same file where that can be, so that nothing of it is lost.
+/// Keeps what is there by a second name of the same file or link, so that nothing of it is lost.
 fn keep(tree: &Tree) -> io::Result<()> {
     let (file, backup) = (tree.path(FILE), tree.path(BACKUP));
-    gone(fs::remove_file(&backup))?;
-    let meta = match fs::symlink_metadata(&file) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return fs::write(&backup, NOTHING),
-        Err(error) => return Err(error),
-    };
-    if fs::hard_link(&file, &backup).is_ok() {
-        return Ok(());
+    tree.remove(BACKUP)?;
+    match fs::hard_link(&file, &backup) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::write(&backup, NOTHING),
+        other => other,
     }
-    if meta.is_symlink() {
-        return std::os::unix::fs::symlink(fs::read_link(&file)?, &backup);
-    }
-    copy(&file, &backup, &meta)
 }
 
-/// Copies a file with its mode and times, and its owner where we may.
-fn copy(from: &Path, to: &Path, meta: &fs::Metadata) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    File::open(from)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    fs::write(to, bytes)?;
-    like(&File::options().write(true).open(to)?, meta)
-}
-
-/// Gives an open file the mode, times and owner of another.
-fn like(file: &File, meta: &fs::Metadata) -> io::Result<()> {
-    std::os::unix::fs::fchown(file, Some(meta.uid()), Some(meta.gid()))?;
-    file.set_permissions(meta.permissions())?;
-    file.set_times(fs::FileTimes::new().set_accessed(meta.accessed()?).set_modified(meta.modified()?))
-}
-
-/// Writes into the file that is there.
+/// Writes into the file that is there: what is mounted stays mounted.
 fn in_place(tree: &Tree, text: &str) -> io::Result<()> {
-    let (file, backup) = (tree.path(FILE), tree.path(BACKUP));
-    // A second name of the same file would be written over with it.
-    if let (Ok(one), Ok(two)) = (fs::metadata(&file), fs::symlink_metadata(&backup))
-        && (one.dev(), one.ino()) == (two.dev(), two.ino())
-    {
-        fs::remove_file(&backup)?;
-        copy(&file, &backup, &one)?;
-    }
-    let mut open = OpenOptions::new().write(true).truncate(true).open(&file)?;
-    open.write_all(text.as_bytes())?;
-    open.sync_all()
+    let mut file = OpenOptions::new().write(true).truncate(true).open(tree.path(FILE))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Puts back what was there, if what is there is ours; says whether it was.
@@ -208,30 +208,25 @@ fn in_place(tree: &Tree, text: &str) -> io::Result<()> {
 /// # Errors
 /// `/etc` cannot be written, or the backup is gone.
 pub fn restore(tree: &Tree) -> io::Result<bool> {
-    let ours = match tree.read(FILE) {
-        Ok(text) => text.starts_with(MARK),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+    let found = match tree.read(FILE) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),
     };
-    if !ours {
+    if !found.starts_with(MARK) {
         // Another has written the file since: what was there before is of no use any more.
         tree.remove(BACKUP)?;
         return Ok(false);
     }
+    if let Some(kept) = kept(&found) {
+        return in_place(tree, &kept).map(|()| true);
+    }
     let (file, backup) = (tree.path(FILE), tree.path(BACKUP));
-    let meta = fs::symlink_metadata(&backup)?;
-    if meta.is_file() && tree.read(BACKUP)? == NOTHING {
+    if fs::symlink_metadata(&backup)?.is_file() && tree.read(BACKUP)? == NOTHING {
         tree.remove(FILE)?;
         return tree.remove(BACKUP);
     }
-    match fs::rename(&backup, &file) {
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-            in_place(tree, &tree.read(BACKUP)?)?;
-            like(&OpenOptions::new().write(true).open(&file)?, &meta)?;
-            tree.remove(BACKUP)
-        }
-        other => other.map(|()| true),
-    }
+    fs::rename(&backup, &file).map(|()| true)
 }
 
 #[cfg(test)]

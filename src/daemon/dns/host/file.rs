@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use super::detect::Owner;
 
 /// First line of a file of ours: how we and people know it.
-pub const MARK: &str = "# Written by tarnetd, which answers for this host. The file that was here before is";
+pub const MARK: &str = "# Written by tarnetd, which answers for this host.";
+/// How people get the former one back.
+const ADVICE: &str =
+    "# `tarnetd --cleanup` restores what was here before: it is /etc/resolv.conf.before-tarnet, or below.";
 /// Name servers that the C library reads (`resolv.conf(5)`, MAXNS).
 pub const NAMESERVERS_MAX: usize = 3;
 /// Bytes read of a resolver file: far more than the C library's limits allow to matter.
@@ -49,10 +52,10 @@ impl ResolvConf {
     }
 
     /// A file of ours: we are the only server, our suffix is searched first, so that a bare label of
-    /// ours is never asked of others under their domains. The rest is as it was. `backup` is named in it.
+    /// ours is never asked of others under their domains. The rest is as it was.
     #[must_use]
-    pub fn ours(&self, servers: &[IpAddr], suffix: &str, backup: &str) -> String {
-        let mut text = format!("{MARK}\n# {backup}; `tarnetd --cleanup`, or moving it back, restores it.\n");
+    pub fn ours(&self, servers: &[IpAddr], suffix: &str) -> String {
+        let mut text = format!("{MARK}\n{ADVICE}\n");
         for server in servers {
             let _ = writeln!(text, "nameserver {server}");
         }
@@ -112,12 +115,12 @@ mod tests {
         let before =
             ResolvConf::parse("domain x\nsearch lan example.org\nnameserver 192.0.2.1\noptions ndots:2 edns0\n");
         let servers = ["198.18.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-        let text = before.ours(&servers, "tarnet.alt", "/etc/resolv.conf.before-tarnet");
+        let text = before.ours(&servers, "tarnet.alt");
         let read = ResolvConf::parse(&text);
         assert_eq!((read.owner, read.nameservers.as_slice()), (Owner::Us, servers.as_slice()));
         assert_eq!(read.search, ["tarnet.alt", "lan", "example.org"]);
         assert_eq!(read.options, ["ndots:2", "edns0"]);
-        assert_eq!(ResolvConf::parse(&read.ours(&servers, "tarnet.alt", "b")).search, read.search);
+        assert_eq!(ResolvConf::parse(&read.ours(&servers, "tarnet.alt")).search, read.search);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! On a folder that stands for the root.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::{Duration, SystemTime};
 
 use super::*;
@@ -98,16 +98,23 @@ fn what_another_has_written_since_is_left_alone() {
 }
 
 #[test]
-fn writing_in_place_keeps_the_file_and_what_it_said() {
-    let tree = tree("place");
-    fs::write(tree.path(FILE), "nameserver 192.0.2.1\n").unwrap();
-    let inode = fs::metadata(tree.path(FILE)).unwrap().ino();
-    keep(&tree).unwrap();
-    let text = wanted(&tree, &ours(), "tarnet.alt").unwrap();
-    in_place(&tree, &text).unwrap();
-    assert_eq!(fs::metadata(tree.path(FILE)).unwrap().ino(), inode);
-    assert_eq!(fs::read_to_string(tree.path(BACKUP)).unwrap(), "nameserver 192.0.2.1\n");
-    assert_eq!(tree.read(FILE).unwrap(), text);
+fn a_file_that_cannot_be_replaced_keeps_what_it_said_to_the_byte() {
+    for former in ["nameserver 192.0.2.1\n", "nameserver 192.0.2.1", "\n\nnameserver 192.0.2.1\n\n#| x\n"] {
+        let tree = tree("place");
+        fs::write(tree.path(FILE), former).unwrap();
+        let inode = fs::metadata(tree.path(FILE)).unwrap().ino();
+        let text = wanted(&tree, &ours(), "tarnet.alt").unwrap();
+        in_place(&tree, &keeping(&text, former)).unwrap();
+        assert!(is_applied(&tree, &ours(), "tarnet.alt"));
+        assert_eq!(before(&tree).unwrap(), ResolvConf::parse(former));
+        // Another suffix: what is kept stays kept.
+        apply(&tree, &ours(), "other.alt").unwrap();
+        assert!(is_applied(&tree, &ours(), "other.alt") && !is_applied(&tree, &ours(), "tarnet.alt"));
+        assert!(restore(&tree).unwrap() && !restore(&tree).unwrap());
+        assert_eq!(fs::read_to_string(tree.path(FILE)).unwrap(), former);
+        assert_eq!(fs::metadata(tree.path(FILE)).unwrap().ino(), inode);
+        assert_eq!(fs::read_dir(tree.path("etc")).unwrap().count(), 1);
+    }
 }
 
 #[test]
