@@ -249,7 +249,12 @@ fn networkmanager_with_dnsmasq_is_told_and_told_back() {
         host.bus(&root);
         host.run(&["/usr/sbin/NetworkManager", "--debug", "--log-level=INFO"], &[]);
         until(30, "NetworkManager's dnsmasq answers", || host.getent("www.example.org") == ELSEWHERE);
-        let etc = host.etc();
+        // NetworkManager writes its resolv.conf again whenever its dnsmasq starts: the same text at another time.
+        let etc = |host: &Host| -> Vec<String> {
+            let all = host.etc();
+            all.lines().filter(|line| !line.starts_with("./resolv.conf f ")).map(str::to_owned).collect()
+        };
+        let before = etc(&host);
         host.tarnet();
         host.wait_state("networkmanager", "up");
         until(10, "dnsmasq is back", || is_synthetic(&host.getent("blog.alice")));
@@ -261,7 +266,7 @@ fn networkmanager_with_dnsmasq_is_told_and_told_back() {
         host.works(true);
         host.machine.stop();
         until(10, "dnsmasq is back", || host.getent("www.example.org") == ELSEWHERE);
-        host.etc_is(&etc);
+        assert_eq!(etc(&host), before);
         host.closed();
     });
 }

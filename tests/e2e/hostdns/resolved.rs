@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::super::lab::{Lab, in_lab, sh, until};
-use super::host::{Host, LAN, OURS, hold_tun, is_synthetic};
+use super::super::lab::{Lab, in_lab, sh, until, wait_for};
+use super::host::{Host, LAN, OURS, SETTLE_MAX, hold_tun, is_synthetic};
 use super::packages::unpacked;
 
 /// The packages.
@@ -53,8 +53,9 @@ fn ctl(root: &Path) -> String {
 /// What resolved knows, our link aside.
 fn known(host: &Host) -> String {
     let shown = host.machine.run(&[&ctl(&unpacked(PACKAGES)), "status", "wan0"]).out;
-    // Which server answered last is history, not a setting.
-    let lasting = shown.lines().filter(|line| !line.contains("Current DNS Server"));
+    // Which server answered last, and which addresses are usable by now, is history, not a setting.
+    let passing = |line: &&str| ["Current DNS Server", "Current Scopes"].iter().any(|word| line.contains(word));
+    let lasting = shown.lines().filter(|line| !passing(line));
     let file = host.machine.run(&["cat", "/etc/resolv.conf"]).out;
     format!("{}\n{file}", lasting.collect::<Vec<_>>().join("\n"))
 }
@@ -100,7 +101,8 @@ fn resolved_routes_our_names_in_every_state() {
 
         // Stopped: everything is as before, the search domain included, so that a bare label makes no question.
         host.machine.stop();
-        until(5, "resolved forgets the link", || known(&host) == before);
+        let _ = wait_for(SETTLE_MAX, || (known(&host) == before).then_some(()));
+        assert_eq!(known(&host), before, "what resolved knows after a stop");
         host.shut(&["alice"]);
         host.others();
         host.etc_is(&etc);
