@@ -167,12 +167,12 @@ impl Host {
         assert!(self.asked().iter().any(|name| name == "www.example.org"));
     }
 
-    /// These names of ours lead nowhere, and nobody else is asked.
+    /// These names of ours lead nowhere but to us, by what a resolver remembers, and nobody else is asked.
     #[track_caller]
     pub fn shut(&self, names: &[&str]) {
         for name in names {
             let found = self.getent(name);
-            assert_eq!(found, "", "{name} is known\n{}", self.told());
+            assert!(found.is_empty() || is_synthetic(&found), "{name} is {found}\n{}", self.told());
         }
         self.closed();
     }

@@ -10,7 +10,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::detect::Owner;
 use super::file::{FILE_BYTES_MAX, MARK, ResolvConf};
@@ -42,7 +42,7 @@ impl Tree {
     /// A tree below a folder.
     #[cfg(test)]
     #[must_use]
-    pub fn new(root: &Path) -> Self {
+    pub fn new(root: &std::path::Path) -> Self {
         Self(root.to_owned())
     }
 
