@@ -3,15 +3,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// Where a set of packages lies unpacked. Fetched when it is missing, which needs the host's network: to be
 /// called before the laboratory is entered, and again inside.
 pub fn unpacked(packages: &[&str]) -> PathBuf {
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let _one = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debs").join(packages.join("+"));
     if folder.exists() {
         return folder;
     }
-    // Tests run side by side: each fetches into a folder of its own, and the first that is ready counts.
+    // Other processes may fetch the same: each into a folder of its own, and the first that is ready counts.
     let fresh = folder.with_extension(std::process::id().to_string());
     std::fs::create_dir_all(&fresh).expect("a folder of the build");
     let run = |command: &mut Command| {

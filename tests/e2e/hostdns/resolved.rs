@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::lab::{Lab, in_lab, sh, until, wait_for};
-use super::host::{Host, LAN, OURS, SETTLE_MAX, hold_tun, is_synthetic};
+use super::host::{ELSEWHERE, Host, LAN, OURS, SETTLE_MAX, hold_tun, is_synthetic};
 use super::packages::unpacked;
 
 /// The packages.
@@ -36,6 +36,8 @@ fn host(lab: &Lab, way: Way) -> Host {
     host.bus(&root);
     start(&mut host, &root);
     host.machine.run(&[&ctl(&root), "dns", "wan0", LAN]);
+    // It may still be learning of the link.
+    until(10, "resolved asks the network", || host.getent("www.example.org") == ELSEWHERE);
     host
 }
 
@@ -85,7 +87,7 @@ fn resolved_routes_our_names_in_every_state() {
         host.wait_state("resolved", "up");
         host.works(true);
 
-        // Another manager takes our settings away, and the link goes down and comes back.
+        // The link goes down and comes back.
         sh("ip -n bob link set tarnet0 down && ip -n bob link set tarnet0 up");
         host.works(true);
 
@@ -108,6 +110,25 @@ fn resolved_routes_our_names_in_every_state() {
         host.etc_is(&etc);
         host.cleanup();
         host.etc_is(&etc);
+    });
+}
+
+#[test]
+fn resolved_is_told_again_when_another_manager_has_changed_the_link() {
+    unpacked(PACKAGES);
+    in_lab(|lab| {
+        let host = host(lab, Way::Stub);
+        host.tarnet();
+        host.wait_state("resolved", "up");
+        let ctl = ctl(&unpacked(PACKAGES));
+        let domains = || host.machine.run(&[&ctl, "domain", "tarnet0"]).out;
+        let ours = domains();
+        assert!(ours.contains("tarnet.alt") && ours.contains("~alice"), "{ours}");
+        host.run_once(&[&ctl, "revert", "tarnet0"]);
+        assert!(!domains().contains("alice"));
+        until(90, "our settings are back", || domains() == ours);
+        assert!(host.reason("set-again").ends_with("changed by another"), "{}", host.reason("set-again"));
+        host.works(true);
     });
 }
 
