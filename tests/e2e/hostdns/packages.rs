@@ -17,11 +17,18 @@ pub fn unpacked(packages: &[&str]) -> PathBuf {
     // Other processes may fetch the same: each into a folder of its own, and the first that is ready counts.
     let fresh = folder.with_extension(std::process::id().to_string());
     std::fs::create_dir_all(&fresh).expect("a folder of the build");
+    let ends = |command: &mut Command| command.current_dir(&fresh).output().expect("it runs");
     let run = |command: &mut Command| {
-        let output = command.current_dir(&fresh).output().expect("it runs");
+        let output = ends(command);
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     };
-    run(Command::new("apt-get").args(["-q", "download"]).args(packages));
+    let mut download = Command::new("apt-get");
+    download.args(["-q", "-o", "APT::Sandbox::User=root", "download"]).args(packages);
+    if !ends(&mut download).status.success() {
+        // A new machine has no lists of packages, or those of another day.
+        run(Command::new("apt-get").args(["-q", "-o", "DPkg::Lock::Timeout=600", "update"]));
+        run(&mut download);
+    }
     run(Command::new("sh").args(["-ec", "for deb in *.deb; do dpkg -x \"$deb\" .; rm \"$deb\"; done"]));
     if std::fs::rename(&fresh, &folder).is_err() {
         let _ = std::fs::remove_dir_all(&fresh);
