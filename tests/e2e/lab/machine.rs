@@ -27,6 +27,10 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// A machine of the laboratory.
 pub struct Machine {
     place: Place,
+    /// What its daemon is started by: it takes the daemon's words as its last.
+    wrapper: Vec<String>,
+    /// Where its control socket lies.
+    socket: PathBuf,
     daemon: RefCell<Option<Child>>,
 }
 
@@ -75,7 +79,8 @@ impl Machine {
         let text = format!("nameserver {RESPONDER}\noptions timeout:2 attempts:2\n");
         fs::write(folder.join("resolv.conf"), text).expect("a file of the laboratory");
         let place = Place { name: name.to_owned(), folder, etc: false, mounts: Vec::new() };
-        Self { place, daemon: RefCell::default() }
+        let socket = place.folder.join("tarnet.sock");
+        Self { place, wrapper: Vec::new(), socket, daemon: RefCell::default() }
     }
 
     /// Gives it an `/etc` of its own, a copy of the host's as far as that can be read; its daemon may then tell
@@ -96,6 +101,16 @@ impl Machine {
     /// Mounts something for whatever runs on it from now on: a line of shell.
     pub fn mounts(&mut self, line: String) {
         self.place.mounts.push(line);
+    }
+
+    /// Has its daemon started by another program, which takes the daemon's words as its last.
+    pub fn wrap(&mut self, words: &[&str]) {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// Puts its control socket elsewhere.
+    pub fn socket(&mut self, path: &str) {
+        self.socket = path.into();
     }
 
     /// Lays a folder over one of the system's, for whatever runs on it from now on.
@@ -150,7 +165,7 @@ impl Machine {
     /// A program with this machine's control socket in its environment.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env("TARNET_SOCKET", self.path("tarnet.sock"));
+        command.args(&words[1..]).env("TARNET_SOCKET", &self.socket);
         if !self.place.etc {
             // Its /etc is the host's: nothing there is ours to write.
             command.env("TARNET_DNS_MODE", "off");
@@ -214,11 +229,14 @@ impl Machine {
     /// Starts the daemon and waits until it answers.
     pub fn start(&self) {
         let log = OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log");
-        let mut command = self.command(&[env!("CARGO_BIN_EXE_tarnetd")]);
-        let paths = ["config", "state-dir", "services-dir", "socket"];
-        for (flag, file) in paths.iter().zip(["tarnetd.toml", "state", "services.d", "tarnet.sock"]) {
+        let mut words: Vec<&str> = self.wrapper.iter().map(String::as_str).collect();
+        words.push(env!("CARGO_BIN_EXE_tarnetd"));
+        let mut command = self.command(&words);
+        let paths = ["config", "state-dir", "services-dir"];
+        for (flag, file) in paths.iter().zip(["tarnetd.toml", "state", "services.d"]) {
             command.arg(format!("--{flag}")).arg(self.path(file));
         }
+        command.arg("--socket").arg(&self.socket);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         *self.daemon.borrow_mut() = Some(self.start_command(command));
         until(START_S, &format!("the daemon of {} answers", self.name()), || {
