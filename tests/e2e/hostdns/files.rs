@@ -270,3 +270,57 @@ fn networkmanager_with_dnsmasq_is_told_and_told_back() {
         host.closed();
     });
 }
+
+/// A daemon that is no root, as the packaged one, and its unit, which we play: it runs when the paper has changed.
+#[test]
+fn a_daemon_without_root_has_it_done_by_the_unit() {
+    in_lab(|lab| {
+        // Where only one user is mapped there is no other to be.
+        if !super::super::lab::has_users() {
+            eprintln!("SKIPPED hostdns::files::a_daemon_without_root_has_it_done_by_the_unit: one user only");
+            return;
+        }
+        let mut host = plain(lab);
+        let etc = host.etc();
+        sh("mkdir -p /run/tarnet && chown 65534:65534 /run/tarnet /run/lab/bob && chmod 755 /run/lab /run/lab/bob");
+        host.machine.mounts("mount -t sysfs -o ro sysfs /sys".into());
+        host.machine.socket("/run/tarnet/tarnet.sock");
+        host.machine.started_by(&[
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--no-new-privs",
+            "--inh-caps=+net_admin",
+            "--ambient-caps=+net_admin",
+            "--bounding-set=-all,+net_admin",
+        ]);
+        let daemon = env!("CARGO_BIN_EXE_tarnetd");
+        let config = host.machine.path("tarnetd.toml").display().to_string();
+        let unit = format!(
+            "last=; while :; do now=$(stat -c %i.%Y /run/tarnet/dns.want 2>/dev/null); \
+             [ \"$now\" = \"$last\" ] || {daemon} --config {config} --host-dns; last=$now; busybox usleep 20000; done"
+        );
+        host.run(&["sh", "-c", &unit], &[]);
+        host.tarnet();
+        host.wait_state("direct", "up");
+        host.works(true);
+        host.machine.stop();
+        host.etc_is(&etc);
+        host.others();
+        host.closed();
+        // What the daemon would write if somebody else spoke through it.
+        for paper in [
+            "mode direct\nlink tarnet0\nsuffix tarnet.alt\nserver 192.0.2.66\n",
+            "mode direct\nlink lo\nsuffix tarnet.alt\nserver 127.0.0.1\n",
+            "mode openresolv\nlink tarnet0\nsuffix tarnet.alt\nserver 198.18.0.2\n",
+            "mode direct\nfile /etc/passwd\n",
+        ] {
+            std::fs::write("/run/tarnet/dns.want", paper).expect("a file of the laboratory");
+            let said = host.machine.run(&[daemon, "--config", &config, "--host-dns"]);
+            assert_eq!(said.code, 1, "{paper}");
+            assert!(said.err.contains("refused"), "{}", said.err);
+        }
+        host.etc_is(&etc);
+    });
+}

@@ -27,8 +27,10 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// A machine of the laboratory.
 pub struct Machine {
     place: Place,
+    /// Where its control socket lies.
+    socket: PathBuf,
     daemon: RefCell<Option<Child>>,
-    /// The words before the daemon's program: what it is started by.
+    /// What its daemon is started by, which takes the daemon's words as its last.
     starter: RefCell<Vec<String>>,
 }
 
@@ -77,7 +79,8 @@ impl Machine {
         let text = format!("nameserver {RESPONDER}\noptions timeout:2 attempts:2\n");
         fs::write(folder.join("resolv.conf"), text).expect("a file of the laboratory");
         let place = Place { name: name.to_owned(), folder, etc: false, mounts: Vec::new() };
-        Self { place, daemon: RefCell::default(), starter: RefCell::default() }
+        let socket = place.folder.join("tarnet.sock");
+        Self { place, socket, daemon: RefCell::default(), starter: RefCell::default() }
     }
 
     /// Gives it an `/etc` of its own, a copy of the host's as far as that can be read; its daemon may then tell
@@ -98,6 +101,11 @@ impl Machine {
     /// Mounts something for whatever runs on it from now on: a line of shell.
     pub fn mounts(&mut self, line: String) {
         self.place.mounts.push(line);
+    }
+
+    /// Puts its control socket elsewhere.
+    pub fn socket(&mut self, path: &str) {
+        self.socket = path.into();
     }
 
     /// Lays a folder over one of the system's, for whatever runs on it from now on.
@@ -152,7 +160,7 @@ impl Machine {
     /// A program with this machine's control socket in its environment.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).env("TARNET_SOCKET", self.path("tarnet.sock"));
+        command.args(&words[1..]).env("TARNET_SOCKET", &self.socket);
         if !self.place.etc {
             // Its /etc is the host's: nothing there is ours to write.
             command.env("TARNET_DNS_MODE", "off");
@@ -229,11 +237,11 @@ impl Machine {
         let starter = self.starter.borrow();
         let words = starter.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_tarnetd")]);
         let mut command = self.command(&words.collect::<Vec<_>>());
-        let paths = ["config", "state-dir", "services-dir", "socket"];
-        for (flag, file) in paths.iter().zip(["tarnetd.toml", "state", "services.d", "tarnet.sock"]) {
+        let paths = ["config", "state-dir", "services-dir"];
+        for (flag, file) in paths.iter().zip(["tarnetd.toml", "state", "services.d"]) {
             command.arg(format!("--{flag}")).arg(self.path(file));
         }
-        command.stdin(Stdio::null());
+        command.arg("--socket").arg(&self.socket).stdin(Stdio::null());
         let mut command = prepare(command);
         command.stdout(log.try_clone().expect("a log")).stderr(log);
         *self.daemon.borrow_mut() = Some(self.start_command(command));

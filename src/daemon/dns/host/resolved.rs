@@ -93,7 +93,7 @@ async fn keep(
     let mut zone = petnames.borrow_and_update().clone();
     let mut set = settings(wiring, &zone.petnames);
     apply(bus, wiring, &mut set, board).await?;
-    note_refusal(bus, &wiring.suffix, board).await;
+    note_alt(bus, wiring, board).await;
     let mut again = 0_u32;
     loop {
         *delay = RETRY.0;
@@ -144,19 +144,16 @@ async fn keep(
     }
 }
 
-/// Notes that this resolved never asks us for names under our suffix.
-async fn note_refusal(bus: &Connection, suffix: &str, board: &Board) {
-    let Some(version) = refuses(bus, suffix).await else { return };
-    let why = "answers nothing under .alt";
-    board.note("suffix", format!("resolved {version} {why}: NAME.{suffix} and bare labels need another dns.suffix"));
-}
-
-/// The version of a resolved that never asks us for names under our suffix.
-async fn refuses(bus: &Connection, suffix: &str) -> Option<u32> {
-    let version: String = SYSTEMD.property(bus, "Version").await.ok()?;
-    let digits = version.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty())?;
-    let version = digits.parse().ok()?;
-    (version >= NO_ALT && (suffix == "alt" || suffix.ends_with(".alt"))).then_some(version)
+/// Says so where resolved is of a version that never asks anybody for names under our suffix.
+async fn note_alt(bus: &Connection, wiring: &Wiring, board: &Board) {
+    let Ok(version) = SYSTEMD.property::<String>(bus, "Version").await else { return };
+    let digits = version.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty());
+    let Some(version) = digits.and_then(|digits| digits.parse::<u32>().ok()) else { return };
+    let suffix = &wiring.suffix;
+    if version >= NO_ALT && (suffix == "alt" || suffix.ends_with(".alt")) {
+        let what = format!("NAME.{suffix} and bare labels need another dns.suffix");
+        board.note("suffix", format!("resolved {version} answers nothing under .alt: {what}"));
+    }
 }
 
 /// Waits until a name has an owner again, or the bus is gone.
