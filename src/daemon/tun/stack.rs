@@ -9,6 +9,7 @@
 //! peer is our own kernel and the device loses nothing, so a closed connection is gone at
 //! once), Nagle, delayed ACKs, congestion control.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ pub struct Stack {
     start: Instant,
     mtu: usize,
     held: bool,
+    /// What our last segment said.
+    said: Cell<Option<Said>>,
 }
 
 impl Stack {
@@ -77,16 +80,22 @@ impl Stack {
         let _ = socket.listen(endpoint);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let socket = sockets.add(socket);
-        Self { interface, sockets, socket, start: now, mtu, held: true }
+        Self { interface, sockets, socket, start: now, mtu, held: true, said: Cell::default() }
     }
 
     /// A packet of this connection from our kernel.
-    pub fn handle_packet(&mut self, now: Instant, packet: &[u8], out: &impl Transmit) {
-        let now = self.stack_time(now);
-        let mut device = Port { packet: Some(packet), out, mtu: self.mtu };
+    pub fn handle_packet(&mut self, since: Instant, packet: &[u8], out: &impl Transmit) {
+        let now = self.stack_time(since);
+        // With a window of zero smoltcp drops a segment with what it acknowledges. When the program sends and receives
+        // without end, both sides would then wait for each other: the special allowance of RFC 9293 §3.10.7.4.
+        if let Some(bare) = self.said.get().filter(|said| said.window == 0).and_then(|said| bare(packet, said)) {
+            let mut device = Port { packet: Some(&bare), out, mtu: self.mtu, said: &self.said };
+            let _ = self.interface.poll_ingress_single(now, &mut device, &mut self.sockets);
+        }
+        let mut device = Port { packet: Some(packet), out, mtu: self.mtu, said: &self.said };
         let _ = self.interface.poll_ingress_single(now, &mut device, &mut self.sockets);
         if !self.held {
-            self.flush_at(now, &mut device);
+            self.flush(since, out);
         }
     }
 
@@ -166,7 +175,8 @@ impl Stack {
     /// Sends whatever can be sent.
     pub fn flush(&mut self, now: Instant, out: &impl Transmit) {
         let now = self.stack_time(now);
-        self.flush_at(now, &mut Port { packet: None, out, mtu: self.mtu });
+        let mut device = Port { packet: None, out, mtu: self.mtu, said: &self.said };
+        while self.interface.poll_egress(now, &mut device, &mut self.sockets) != smoltcp::iface::PollResult::None {}
     }
 
     /// Whether [`Self::read`] would give something other than [`Read::Empty`].
@@ -197,11 +207,6 @@ impl Stack {
     pub fn over(&self) -> bool {
         // Listen: a reset arrived while the SYN-ACK was out, and smoltcp went back to listening.
         matches!(self.state(), State::Closed | State::TimeWait | State::Listen)
-    }
-
-    /// Lets smoltcp send until it has nothing more to say.
-    fn flush_at<T: Transmit>(&mut self, now: StackInstant, device: &mut Port<'_, T>) {
-        while self.interface.poll_egress(now, device, &mut self.sockets) != smoltcp::iface::PollResult::None {}
     }
 
     /// smoltcp's state.
@@ -248,6 +253,7 @@ struct Port<'a, T> {
     packet: Option<&'a [u8]>,
     out: &'a T,
     mtu: usize,
+    said: &'a Cell<Option<Said>>,
 }
 
 impl<T: Transmit> Device for Port<'_, T> {
@@ -261,11 +267,11 @@ impl<T: Transmit> Device for Port<'_, T> {
         Self: 'a;
 
     fn receive(&mut self, _now: StackInstant) -> Option<(Received<'_>, Outgoing<'_, T>)> {
-        Some((Received(self.packet.take()?), Outgoing(self.out)))
+        Some((Received(self.packet.take()?), Outgoing(self.out, self.said)))
     }
 
     fn transmit(&mut self, _now: StackInstant) -> Option<Outgoing<'_, T>> {
-        Some(Outgoing(self.out))
+        Some(Outgoing(self.out, self.said))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -283,13 +289,80 @@ impl RxToken for Received<'_> {
 }
 
 /// Room for one packet out.
-struct Outgoing<'a, T>(&'a T);
+struct Outgoing<'a, T>(&'a T, &'a Cell<Option<Said>>);
 
 impl<T: Transmit> TxToken for Outgoing<'_, T> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
-        self.0.transmit_with(length, fill)
+        self.0.transmit_with(length, |packet| {
+            let result = fill(packet);
+            self.1.set(Said::of(packet).or(self.1.get()));
+            result
+        })
     }
 }
+
+/// What our last segment told the program's side.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    /// The next byte that we expect.
+    next: u32,
+    /// The window, in units of the scale.
+    window: u16,
+}
+
+impl Said {
+    /// What a segment of ours says; `None` for any other packet.
+    fn of(packet: &[u8]) -> Option<Self> {
+        let tcp = packet.get(ip_header_len(packet)?..)?;
+        let (ack, window) = (tcp.get(8..12)?, tcp.get(14..16)?);
+        let acknowledges = tcp.get(13)? & ACK != 0;
+        let said = Self {
+            next: u32::from_be_bytes(ack.try_into().ok()?),
+            window: u16::from_be_bytes(window.try_into().ok()?),
+        };
+        acknowledges.then_some(said)
+    }
+}
+
+/// The acknowledgement alone of a segment that lies beyond a window of zero, at the place where it is heard. `None`
+/// where there is nothing to save: other flags, or a segment that is acceptable as it is. Checksums are not verified.
+fn bare(packet: &[u8], said: Said) -> Option<Vec<u8>> {
+    let ip_len = ip_header_len(packet)?;
+    let tcp = packet.get(ip_len..)?;
+    let tcp_len = usize::from(tcp.get(12)? >> 4) * 4;
+    let flags = *tcp.get(13)?;
+    let next = said.next.to_be_bytes();
+    if flags & (ACK | SYN | RST) != ACK || tcp_len < TCP_HEADER_LEN || (tcp.len() <= tcp_len && tcp.get(4..8)? == next)
+    {
+        return None;
+    }
+    let mut bare = packet.get(..ip_len + tcp_len)?.to_vec();
+    bare.get_mut(ip_len + 4..ip_len + 8)?.copy_from_slice(&next);
+    *bare.get_mut(ip_len + 13)? = ACK;
+    let (at, length) = if packet.first()? >> 4 == 4 { (2, ip_len + tcp_len) } else { (4, tcp_len) };
+    bare.get_mut(at..at + 2)?.copy_from_slice(&u16::try_from(length).ok()?.to_be_bytes());
+    Some(bare)
+}
+
+/// Bytes of the IP header before TCP; `None` for what is not TCP right behind it.
+fn ip_header_len(packet: &[u8]) -> Option<usize> {
+    match packet.first()? >> 4 {
+        4 if *packet.get(9)? == super::packet::TCP => Some(usize::from(packet.first()? & 15) * 4),
+        6 if *packet.get(6)? == super::packet::TCP => Some(IPV6_HEADER_LEN),
+        _ => None,
+    }
+}
+
+/// Bytes of an IPv6 header.
+const IPV6_HEADER_LEN: usize = 40;
+/// Bytes of a TCP header without options.
+const TCP_HEADER_LEN: usize = 20;
+/// Flags of a TCP header (RFC 9293 §3.1).
+const SYN: u8 = 0x02;
+/// The connection is reset.
+const RST: u8 = 0x04;
+/// The acknowledgement counts.
+const ACK: u8 = 0x10;
 
 /// Tells a new interface its capabilities; it never carries a packet.
 struct NoDevice {

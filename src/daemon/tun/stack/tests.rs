@@ -1,6 +1,6 @@
 //! A stack against a program's TCP made of smoltcp too, by hand: every packet is carried over here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ impl Transmit for Wire {
 struct Nic {
     arrived: VecDeque<Vec<u8>>,
     sent: Wire,
+    said: Cell<Option<Said>>,
 }
 
 struct Arrived(Vec<u8>);
@@ -43,11 +44,11 @@ impl Device for Nic {
     type TxToken<'a> = Outgoing<'a, Wire>;
 
     fn receive(&mut self, _now: StackInstant) -> Option<(Arrived, Outgoing<'_, Wire>)> {
-        Some((Arrived(self.arrived.pop_front()?), Outgoing(&self.sent)))
+        Some((Arrived(self.arrived.pop_front()?), Outgoing(&self.sent, &self.said)))
     }
 
     fn transmit(&mut self, _now: StackInstant) -> Option<Outgoing<'_, Wire>> {
-        Some(Outgoing(&self.sent))
+        Some(Outgoing(&self.sent, &self.said))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -277,4 +278,28 @@ fn a_finished_flow_does_not_wait_for_ever_for_a_kernel_that_is_silent() {
         pair.stack.handle_timeout(pair.now, &pair.wire);
     }
     assert!(pair.stack.over() && pair.now - pair.start <= CLOSE_TIMEOUT + Duration::from_secs(2));
+}
+
+#[test]
+fn acknowledgement_beyond_a_closed_window_is_heard_alone_and_in_place() {
+    let said = Said { next: 0x0102_0304, window: 0 };
+    for (ip, at) in [(20, 2), (40, 4)] {
+        let mut packet = vec![0; ip + TCP_HEADER_LEN + 15];
+        (packet[0], packet[if ip == 20 { 9 } else { 6 }]) = (if ip == 20 { 0x45 } else { 0x60 }, 6);
+        packet[ip + 4..ip + 8].copy_from_slice(&[1, 2, 3, 9]);
+        packet[ip + 8..ip + 12].copy_from_slice(&[7, 7, 7, 7]);
+        (packet[ip + 12], packet[ip + 13]) = (0x50, ACK | 1);
+        let heard = bare(&packet, said).unwrap();
+        assert_eq!(heard.len(), ip + TCP_HEADER_LEN);
+        assert_eq!(heard[ip + 4..ip + 12], [1, 2, 3, 4, 7, 7, 7, 7], "what it acknowledges, where we expect it");
+        assert_eq!(heard[ip + 13], ACK, "no end and no data");
+        let length = usize::from(u16::from_be_bytes([heard[at], heard[at + 1]]));
+        assert_eq!(length, if ip == 20 { 40 } else { 20 });
+        assert!(bare(&heard, said).is_none(), "that one is acceptable as it is");
+        packet[ip + 13] = RST | ACK;
+        assert!(bare(&packet, said).is_none(), "a reset is no acknowledgement");
+        for length in 0..packet.len() {
+            let _ = (bare(&packet[..length], said), Said::of(&packet[..length]));
+        }
+    }
 }
