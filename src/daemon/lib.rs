@@ -12,6 +12,7 @@ pub mod engine;
 pub mod expose;
 #[cfg(test)]
 mod fuzz;
+pub mod guard;
 pub mod handle;
 mod memory;
 mod notify;

@@ -1,6 +1,7 @@
 //! The daemon's life: flags, settings, state, node, front ends, ready; then signals until
 //! it is told to stop, and everything in reverse.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::dns::host::{self, HostDns};
 use crate::doctor::Doctor;
 use crate::engine::{DEFAULT_IDENTITY, Engine, Parts};
 use crate::expose::Exposer;
+use crate::guard::{self, Keeper, Reached, Wanted};
 use crate::handle::NodeHandle;
 use crate::notify::{Notifier, Service, pulse};
 use crate::resolve::{ResolveSocket, Resolver};
@@ -64,7 +66,11 @@ pub fn main() -> ExitCode {
     }
     raise_descriptors();
     crate::memory::set();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
+    let mut builder = match flags.be_guard {
+        Some(_) => tokio::runtime::Builder::new_current_thread(),
+        None => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match builder.worker_threads(workers()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tarnetd: cannot start: {error}");
@@ -80,6 +86,10 @@ pub fn main() -> ExitCode {
             if std::env::var("SERVICE_RESULT").is_ok_and(|result| result != "success") {
                 return Ok(());
             }
+            // The guard has told the host's resolver nothing.
+            if flags.be_guard.is_some() {
+                return Ok(tun::cleanup(&paths.state_dir, &config.tun.name).await?);
+            }
             let wiring = tun::planned(&paths.state_dir)
                 .map(|addresses| host::Wiring::new(&config.tun.name, &config.dns.suffix, &addresses, true));
             host::cleanup(wiring, &paths.state_dir, &paper(&paths)).await?;
@@ -91,7 +101,10 @@ pub fn main() -> ExitCode {
         if flags.check {
             return check(&paths, &config);
         }
-        run(config, paths, service).await
+        if let Some(path) = &flags.be_guard {
+            return Ok(guard::serve(path, &service.notifier).await?);
+        }
+        run(config, paths, service, flags.guard).await
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match result {
@@ -150,6 +163,7 @@ fn paper(paths: &Paths) -> std::path::PathBuf {
 struct Running {
     host: Option<Arc<HostDns>>,
     tun: Result<Arc<TunHandle>, String>,
+    keeper: Option<Keeper>,
     mdns: Option<Mdns>,
     accepting: Vec<tokio::task::JoinHandle<()>>,
     engine: tokio::task::JoinHandle<()>,
@@ -171,7 +185,7 @@ enum End {
 }
 
 /// Starts everything, waits for the end, stops everything.
-async fn run(config: Config, paths: Paths, service: Service) -> anyhow::Result<()> {
+async fn run(config: Config, paths: Paths, service: Service, guard: Option<PathBuf>) -> anyhow::Result<()> {
     let clock = Clock::start();
     let state = State::open(&paths.state_dir)?;
     let control =
@@ -209,10 +223,13 @@ async fn run(config: Config, paths: Paths, service: Service) -> anyhow::Result<(
     let engine = tokio::spawn(Engine::run(parts, loaded.identities, engine_stopped));
     let mdns = start_mdns(&config, me, port, &dialler);
     let Service { notifier, watchdog, parked } = service;
-    let parking = Parking { notifier: notifier.clone(), parked };
-    let tun = start_tun(&config, &node, &paths, parking, stopped.clone()).await?;
+    let reached = reach_guard(guard.as_deref()).await;
+    let mut parking = Parking { notifier: notifier.clone(), parked, guard: reached };
+    let tun = start_tun(&config, &node, &paths, &mut parking, stopped.clone()).await?;
+    let keeper =
+        guard.and_then(|path| start_keeper(path, parking.guard.take(), tun.as_ref().ok()?, &config.dns.suffix));
     let host = tun.as_ref().ok().filter(|_| config.dns.enabled).map(|tun| start_host(&config, &node, &paths, tun));
-    let running = Running { host, tun, mdns, accepting, engine, stop, engine_stop, state, notifier, watchdog };
+    let running = Running { host, tun, keeper, mdns, accepting, engine, stop, engine_stop, state, notifier, watchdog };
     front_ends(config, paths, &address, &me.to_string(), node, running, control, stopped).await
 }
 
@@ -235,11 +252,11 @@ async fn start_tun(
     config: &Config,
     node: &NodeHandle,
     paths: &Paths,
-    parking: Parking,
+    parking: &mut Parking,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Result<Arc<TunHandle>, String>> {
     if config.tun.enabled == Switch::Off {
-        parking.release();
+        std::mem::take(parking).release().await;
         return Ok(Err("off: tun.enabled = false".into()));
     }
     let settings = TunConfig {
@@ -264,6 +281,20 @@ async fn start_tun(
         }
         Err(error) => Err(error).context("TUN"),
     }
+}
+
+/// The guard, if there is to be one and it is there. From now on it leaves the device to us.
+async fn reach_guard(path: Option<&Path>) -> Option<Reached> {
+    let path = path?;
+    Reached::connect(path).await.inspect_err(|error| tracing::info!(%error, "the guard is not there yet")).ok()
+}
+
+/// Has the guard hold the device beside us.
+fn start_keeper(path: PathBuf, reached: Option<Reached>, tun: &TunHandle, suffix: &str) -> Option<Keeper> {
+    let device = tun.descriptor().inspect_err(|error| tracing::warn!(%error, "the guard gets no device")).ok()?;
+    let addresses = *tun.book().addresses();
+    let responder = Arc::clone(tun.responder());
+    Some(Keeper::start(path, reached, Wanted { device, addresses, suffix: suffix.into(), responder }))
 }
 
 /// Tells the host's resolver of the responder.
@@ -338,7 +369,8 @@ async fn front_ends(
     tokio::spawn(pulse(running.notifier.clone(), running.watchdog, node, line));
     let end = wait(exposer.as_ref(), reloads, &running.notifier).await?;
     running.notifier.stopping();
-    if let (End::Restart, Ok(tun)) = (end, &running.tun) {
+    let kept = end == End::Restart || running.keeper.as_ref().is_some_and(Keeper::holds);
+    if let (true, Ok(tun)) = (kept, &running.tun) {
         tun.keep();
     }
     stop(running, end).await;
@@ -421,7 +453,7 @@ async fn wait(
 
 /// Stops the front ends, then the node, then the disk.
 async fn stop(running: Running, end: End) {
-    let Running { host, tun, mdns, accepting, engine, stop, engine_stop, state, .. } = running;
+    let Running { host, tun, keeper, mdns, accepting, engine, stop, engine_stop, state, .. } = running;
     // While the responder still answers: the host must not be without a resolver for a moment.
     match host {
         Some(host) if end == End::Restart => host.keep().await,
@@ -438,6 +470,8 @@ async fn stop(running: Running, end: End) {
     if let Ok(tun) = tun {
         tun.stopped().await;
     }
+    // From here on the guard answers.
+    drop(keeper);
     let _ = engine_stop.send(true);
     let _ = engine.await;
     // The disk's thread writes what is queued once the last user of it is gone.

@@ -46,6 +46,12 @@ pub struct Flags {
     /// Remove what a killed daemon left on this host (interface, DNS wiring, socket), and exit
     #[arg(long)]
     pub cleanup: bool,
+    /// Leave the TUN with the guard at this socket while not running (tarnet-guard.service)
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub guard: Option<PathBuf>,
+    /// Be that guard, or with `--cleanup` remove what it leaves when it stops
+    #[arg(long, hide = true, value_name = "PATH")]
+    pub be_guard: Option<PathBuf>,
     /// Do what a daemon that is not root has written down for the host's resolver, and exit (tarnet-dns.service)
     #[arg(long, hide = true)]
     pub host_dns: bool,

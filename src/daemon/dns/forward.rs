@@ -49,10 +49,17 @@ impl Forwarder {
         Self { servers, canary, pending: Semaphore::new(PENDING_MAX) }
     }
 
+    /// A forwarder to servers of which more than the address is known.
+    #[must_use]
+    pub fn to(servers: &[SocketAddr]) -> Self {
+        let servers = servers.iter().take(SERVERS_MAX).copied().collect();
+        Self { servers, canary: false, pending: Semaphore::new(PENDING_MAX) }
+    }
+
     /// Whom it asks.
     #[must_use]
-    pub fn servers(&self) -> Vec<IpAddr> {
-        self.servers.iter().map(SocketAddr::ip).collect()
+    pub fn servers(&self) -> &[SocketAddr] {
+        &self.servers
     }
 
     /// The answer of the first server that has one; `None` when none has, or too much is in work.

@@ -5,8 +5,8 @@
 //! `responder` decides, `forward` asks others where we are the host's resolver, `stream`
 //! frames it over TCP, `listen` holds the host's sockets, `host` tells the host of us.
 
-mod answer;
-mod forward;
+pub mod answer;
+pub mod forward;
 pub mod host;
 mod listen;
 pub mod names;

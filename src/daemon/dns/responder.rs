@@ -9,14 +9,14 @@
 //! answered. DNS alone builds no circuit.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use tarnet_core::crypto::ServiceId;
 use tarnet_core::names::Record;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::DnsConfig;
 use super::answer::{self, Answer, encode_udp, question};
@@ -43,6 +43,31 @@ pub enum Transport {
     Tcp,
 }
 
+/// Hears of changes to what a responder answers.
+pub struct Changes {
+    zones: watch::Receiver<u64>,
+    forwarder: watch::Receiver<Option<Arc<Forwarder>>>,
+}
+
+impl Changes {
+    /// What has changed until now is known.
+    pub fn mark_seen(&mut self) {
+        self.zones.mark_unchanged();
+        self.forwarder.mark_unchanged();
+    }
+
+    /// Waits for a change; for ever once there can be none.
+    pub async fn changed(&mut self) {
+        let changed = tokio::select! {
+            changed = self.zones.changed() => changed,
+            changed = self.forwarder.changed() => changed,
+        };
+        if changed.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Answers questions.
 pub struct Responder {
     node: NodeHandle,
@@ -57,7 +82,7 @@ pub struct Responder {
     /// What [`Self::petnames`] found last, and how often zones had changed then.
     petnames: Mutex<Option<(u64, Arc<BTreeSet<String>>)>>,
     /// Who is asked for names that are not ours, where every question of the host comes here.
-    forwarder: RwLock<Option<Arc<Forwarder>>>,
+    forwarder: watch::Sender<Option<Arc<Forwarder>>>,
 }
 
 impl Responder {
@@ -75,18 +100,30 @@ impl Responder {
             ttl_s: config.ttl_s,
             ipv6,
             petnames: Mutex::default(),
-            forwarder: RwLock::default(),
+            forwarder: watch::Sender::default(),
         }
     }
 
     /// From now on names that are not ours are forwarded, or refused.
     pub fn forward(&self, forwarder: Option<Forwarder>) {
-        *self.forwarder.write().unwrap_or_else(PoisonError::into_inner) = forwarder.map(Arc::new);
+        self.forwarder.send_replace(forwarder.map(Arc::new));
     }
 
     /// Who is asked for names that are not ours.
     fn forwarder(&self) -> Option<Arc<Forwarder>> {
-        self.forwarder.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.forwarder.borrow().clone()
+    }
+
+    /// The servers that are asked for names that are not ours.
+    #[must_use]
+    pub fn forwards_to(&self) -> Vec<SocketAddr> {
+        self.forwarder().map(|forwarder| forwarder.servers().to_vec()).unwrap_or_default()
+    }
+
+    /// Changes of what is ours and of whom else is asked.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes { zones: self.node.zones(), forwarder: self.forwarder.subscribe() }
     }
 
     /// The answer to a message, in bytes; `None` to what is no question at all.
@@ -290,7 +327,7 @@ impl Responder {
     }
 
     /// The labels of the acting identity's zone, asked for again when a zone has changed.
-    async fn petnames(&self) -> Option<Arc<BTreeSet<String>>> {
+    pub async fn petnames(&self) -> Option<Arc<BTreeSet<String>>> {
         let changes = *self.node.zones().borrow();
         let known = self.petnames.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((_, petnames)) = known.filter(|(at, _)| *at == changes) {

@@ -76,6 +76,20 @@ impl Device {
         Self::settle(device, mtu)
     }
 
+    /// The device behind a descriptor that was handed over, as it is: to read and write packets, no more.
+    ///
+    /// # Errors
+    /// It is no TUN device.
+    pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
+        if !is_tun(&descriptor)? {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the descriptor is open and ours alone, and passes to the device.
+        #[allow(unsafe_code)]
+        let device = unsafe { AsyncDevice::from_fd(descriptor.into_raw_fd()) }?;
+        Ok(Self { device: Arc::new(device), failed: Arc::default() })
+    }
+
     /// What is set alike on a new device and on one that was taken over.
     fn settle(device: AsyncDevice, mtu: u16) -> Result<Opened, TunError> {
         device.enabled(true).map_err(TunError::from_device)?;

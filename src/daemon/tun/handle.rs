@@ -1,6 +1,7 @@
 //! What the rest of the daemon holds of the running TUN.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -66,10 +67,18 @@ impl TunHandle {
         self.overlaps.line().map_or_else(|| "up".into(), |line| format!("up, {line}"))
     }
 
-    /// The next run of the daemon follows at once: at stop the device stays where it is parked, and the
-    /// routes stay under it. Call it before the stop.
+    /// The next run of the daemon follows at once, or the guard has the device: at stop it stays where it is
+    /// kept, and the routes stay under it. Call it before the stop.
     pub fn keep(&self) {
         self.shared.kept.store(true, Ordering::Relaxed);
+    }
+
+    /// Another descriptor of the device, for whoever is to hold it beside us.
+    ///
+    /// # Errors
+    /// The process has no more descriptors.
+    pub fn descriptor(&self) -> std::io::Result<OwnedFd> {
+        self.shared.device.descriptor().try_clone_to_owned()
     }
 
     /// TCP and UDP flows there are.

@@ -28,7 +28,7 @@ mod handle;
 mod journal;
 mod limits;
 mod overlap;
-mod packet;
+pub mod packet;
 pub mod plan;
 mod routes;
 mod stack;
@@ -46,12 +46,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+pub use device::Device;
 pub use handle::TunHandle;
+pub use limits::PACKET_BYTES_MAX;
 pub use start::{Parking, cleanup, planned, start};
 
 use acting::Acting;
 use book::AddressBook;
-use device::Device;
 use fragments::Fragments;
 use packet::{Datagram, Packet};
 use routes::Routes;

@@ -1,6 +1,8 @@
 //! Routes of the host that overlap our prefixes. At start they make us take another prefix;
 //! later they take traffic for names away from us, which nothing of ours can prevent: it is
-//! warned of once for each, and `status` says so for as long as it lasts.
+//! warned of once for each, and `status` says so for as long as it lasts. And the device
+//! itself: one that somebody sets down is set up again, for while it is down the host's
+//! resolver asks others for our names.
 //!
 //! Timer: a change is looked at when the routes have rested for [`ROUTES_REST`]. The kernel's
 //! queue of changes is the only one; when it overflows, that is a change too.
@@ -16,8 +18,11 @@ use super::limits::ROUTES_REST;
 use super::plan::{Addresses, PrefixV4, PrefixV6};
 use super::routes::Routes;
 
-/// Multicast groups of changes to addresses and routes (`RTNLGRP_IPV4_IFADDR`, `_ROUTE`, and those of IPv6).
-const GROUPS: u32 = 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10;
+/// Multicast groups of changes to devices, addresses and routes (`RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `_ROUTE`,
+/// and those of IPv6).
+const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10;
+/// The type of a message about a device that is there (`RTM_NEWLINK`), and where in the message it stands.
+const NEW_LINK: (u16, usize) = (16, 4);
 /// Overlaps that are named and remembered; a router with a full table has no place for us anyway.
 const OVERLAPS_MAX: usize = 16;
 
@@ -99,7 +104,7 @@ impl Overlaps {
     }
 }
 
-/// Keeps `overlaps` true until netlink fails. Needs to be dropped to end.
+/// Keeps `overlaps` true and the device up until netlink fails. Needs to be dropped to end.
 pub async fn watch(overlaps: Overlaps, routes: Arc<Routes>, own: String, addresses: Addresses) {
     let Some(mut changes) = changes() else { return };
     loop {
@@ -107,13 +112,34 @@ pub async fn watch(overlaps: Overlaps, routes: Arc<Routes>, own: String, address
             Ok(taken) => overlaps.update(&taken, &addresses),
             Err(error) => tracing::debug!(%error, "the routes could not be read"),
         }
-        if !changed(&mut changes).await {
-            tracing::warn!("the routes of this host are not watched any more");
-            return;
+        let mut next = changed(&mut changes).await;
+        loop {
+            match next {
+                None => {
+                    tracing::warn!("the routes of this host are not watched any more");
+                    return;
+                }
+                Some(Change::Device) => keep_up(&routes, &own, &addresses).await,
+                Some(Change::Other) => {}
+            }
+            match timeout(ROUTES_REST, changed(&mut changes)).await {
+                Ok(change) => next = change,
+                Err(_) => break,
+            }
         }
-        while timeout(ROUTES_REST, changed(&mut changes)).await == Ok(true) {}
         // A socket that fails for ever must not spin.
         sleep(ROUTES_REST).await;
+    }
+}
+
+/// Sets the device up again if it is down.
+async fn keep_up(routes: &Routes, own: &str, addresses: &Addresses) {
+    if !matches!(routes.is_down(own).await, Ok(true)) {
+        return;
+    }
+    match routes.settle_link(own, addresses).await {
+        Ok(_) => tracing::warn!(device = own, "the TUN device was set down; it is up again"),
+        Err(error) => tracing::error!(%error, device = own, "the TUN device was set down and does not come up"),
     }
 }
 
@@ -127,12 +153,24 @@ fn changes() -> Option<TokioSocket> {
     open().inspect_err(|error| tracing::warn!(%error, "the routes of this host cannot be watched")).ok()
 }
 
-/// Waits for a change. False when the socket is of no more use.
-async fn changed(socket: &mut TokioSocket) -> bool {
+/// What has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// A device, or more than the kernel kept for us.
+    Device,
+    /// Something else.
+    Other,
+}
+
+/// Waits for a change. `None` when the socket is of no more use.
+async fn changed(socket: &mut TokioSocket) -> Option<Change> {
     match socket.recv_from_full().await {
-        Ok(_) => true,
-        // More changes than the kernel kept for us.
-        Err(error) => error.raw_os_error() == Some(libc::ENOBUFS),
+        Ok((message, _)) => {
+            let (new_link, at) = NEW_LINK;
+            let kind = message.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
+            Some(if kind == Some(new_link) { Change::Device } else { Change::Other })
+        }
+        Err(error) => (error.raw_os_error() == Some(libc::ENOBUFS)).then_some(Change::Device),
     }
 }
 

@@ -182,10 +182,21 @@ impl Addresses {
         }
     }
 
-    /// Our own addresses on the link.
+    /// Addresses of these prefixes.
+    ///
+    /// # Errors
+    /// The text is no prefix that can be used.
+    pub fn parse(ipv4: &str, ipv6: &str) -> Result<Self, PrefixError> {
+        Ok(Self { ipv4: PrefixV4::parse(ipv4)?, ipv6: PrefixV6::parse(ipv6)? })
+    }
+
+    /// Our own addresses on the link. That of IPv6 is link-local, made from our prefix: an address of wider
+    /// scope would be taken for ordinary packets of the host while its own are still being tried (RFC 6724 §5).
     #[must_use]
     pub fn ours(&self) -> (Ipv4Addr, Ipv6Addr) {
-        (self.v4(Slot(SLOT_OURS)), self.v6(Slot(SLOT_OURS)))
+        let prefix = u128::from(self.ipv6.address) >> 64;
+        let link_local = (0xfe80 << 112) | prefix | u128::from(SLOT_OURS);
+        (self.v4(Slot(SLOT_OURS)), Ipv6Addr::from(link_local))
     }
 
     /// The DNS server's addresses.
@@ -241,7 +252,7 @@ impl AddressPlan {
     /// # Errors
     /// The stored text is damaged.
     pub fn addresses(&self) -> Result<Addresses, TunError> {
-        Ok(Addresses { ipv4: PrefixV4::parse(&self.ipv4)?, ipv6: PrefixV6::parse(&self.ipv6)? })
+        Ok(Addresses::parse(&self.ipv4, &self.ipv6)?)
     }
 
     /// The key of the address map's hash.
@@ -301,6 +312,7 @@ mod tests {
         assert_eq!(addresses.slot("198.17.255.255".parse().unwrap()), None);
         assert!(addresses.routes("fd09:909:909:77::1".parse().unwrap()));
         assert!(!addresses.routes("fd09:909:90a::1".parse().unwrap()));
+        assert_eq!(addresses.ours().1.to_string(), "fe80::fd09:909:909:1");
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 use super::TunError;
@@ -102,20 +102,43 @@ impl Routes {
         }
     }
 
-    /// Gives the device `name` our addresses, and takes away those of an earlier plan. The IPv6 address
-    /// is usable at once: without duplicate address detection, during which a program could not connect.
-    /// False where IPv6 is switched off.
+    /// Brings the device `name` up with our addresses, and takes away those of an earlier plan. Its IPv6 address
+    /// is usable at once, without duplicate address detection, and only for packets to our prefix, whose route
+    /// names it: it is deprecated (RFC 4862 §5.5.4), so nothing else picks it. False where IPv6 is switched off.
     ///
     /// # Errors
     /// The device is gone, or the IPv4 address cannot be set.
     pub async fn settle_link(&self, name: &str, addresses: &Addresses) -> Result<bool, TunError> {
         let index = self.index(name).await?.ok_or_else(|| TunError::Device(format!("{name} is gone")))?;
+        let up = LinkUnspec::new_with_index(index).up().build();
+        self.handle.link().set(up).execute().await.map_err(TunError::from_netlink)?;
         let (v4, v6) = addresses.ours();
-        let wanted = [(IpAddr::V4(v4), addresses.ipv4.len), (IpAddr::V6(v6), LINK_V6_LEN)];
+        self.remove_stale(index, (v4.into(), addresses.ipv4.len)).await?;
+        let add = |address, len| self.handle.address().add(index, address, len).replace();
+        add(IpAddr::V4(v4), addresses.ipv4.len).execute().await.map_err(TunError::from_netlink)?;
+        let mut request = add(IpAddr::V6(v6), LINK_V6_LEN);
+        request.message_mut().header.flags = AddressHeaderFlags::Nodad;
+        let mut lifetime = CacheInfo::default();
+        (lifetime.ifa_preferred, lifetime.ifa_valid) = (0, u32::MAX);
+        request.message_mut().attributes.push(AddressAttribute::CacheInfo(lifetime));
+        let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(addresses.ipv6.address, LINK_V6_LEN);
+        let route = route.output_interface(index).pref_source(v6).build();
+        let added = match request.execute().await {
+            Ok(()) => self.handle.route().add(route).replace().execute().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &added {
+            tracing::warn!(%error, "this host has no IPv6: names get IPv4 addresses only");
+        }
+        Ok(added.is_ok())
+    }
+
+    /// Takes every address off a device but `kept` and those that are link-local.
+    async fn remove_stale(&self, index: u32, kept: (IpAddr, u8)) -> Result<(), TunError> {
         let mut present = pin!(self.handle.address().get().set_link_index_filter(index).execute());
         let mut stale = Vec::new();
         while let Some(address) = present.try_next().await.map_err(TunError::from_netlink)? {
-            let ours = own_address(&address).is_some_and(|own| wanted.contains(&(own, address.header.prefix_len)));
+            let ours = own_address(&address).is_some_and(|own| kept == (own, address.header.prefix_len));
             let link_local = address.header.scope == AddressScope::Link;
             if address.header.index == index && !ours && !link_local {
                 stale.push(address);
@@ -124,15 +147,17 @@ impl Routes {
         for address in stale {
             self.handle.address().del(address).execute().await.map_err(TunError::from_netlink)?;
         }
-        let add = |(address, len)| self.handle.address().add(index, address, len).replace();
-        add(wanted[0]).execute().await.map_err(TunError::from_netlink)?;
-        let mut request = add(wanted[1]);
-        request.message_mut().header.flags = AddressHeaderFlags::Nodad;
-        let added = request.execute().await;
-        if let Err(error) = &added {
-            tracing::warn!(%error, "this host has no IPv6: names get IPv4 addresses only");
-        }
-        Ok(added.is_ok())
+        Ok(())
+    }
+
+    /// Whether the device `name` is there and down, which somebody else did.
+    ///
+    /// # Errors
+    /// Netlink fails.
+    pub async fn is_down(&self, name: &str) -> Result<bool, TunError> {
+        let links = self.link_messages().await?;
+        let own = links.iter().find(|link| link_name(link).is_some_and(|own| own == name));
+        Ok(own.is_some_and(|link| !link.header.flags.contains(LinkFlags::Up)))
     }
 
     /// The index of a device, if it exists.
@@ -150,17 +175,22 @@ impl Routes {
 
     /// Index and name of every device.
     async fn links(&self) -> Result<Vec<(u32, String)>, TunError> {
-        let mut found = Vec::new();
-        let mut links = pin!(self.handle.link().get().execute());
-        while let Some(link) = links.try_next().await.map_err(TunError::from_netlink)? {
-            let name = link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(name.clone()),
-                _ => None,
-            });
-            found.extend(name.map(|name| (link.header.index, name)));
-        }
-        Ok(found)
+        let links = self.link_messages().await?;
+        Ok(links.iter().filter_map(|link| Some((link.header.index, link_name(link)?.to_owned()))).collect())
     }
+
+    /// Every device as the kernel describes it.
+    async fn link_messages(&self) -> Result<Vec<LinkMessage>, TunError> {
+        self.handle.link().get().execute().try_collect().await.map_err(TunError::from_netlink)
+    }
+}
+
+/// The name of a device.
+fn link_name(link: &LinkMessage) -> Option<&str> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
 }
 
 /// The address of an interface itself, not its network or far end.

@@ -17,6 +17,7 @@ use super::plan::{AddressPlan, Addresses};
 use super::routes::Routes;
 use super::{Counters, Shared, TunConfig, TunError, echo, gate, limits, run, tcp, udp};
 use crate::dns::{DnsConfig, DnsHandle, Responder};
+use crate::guard::Reached;
 use crate::handle::NodeHandle;
 use crate::notify::{Notifier, Parked};
 
@@ -32,25 +33,40 @@ pub struct Parking {
     pub notifier: Notifier,
     /// What it has kept for us.
     pub parked: Vec<Parked>,
+    /// The guard, which keeps the device over a stop, too.
+    pub guard: Option<Reached>,
 }
 
 impl Parking {
-    /// The descriptors of devices that an earlier run parked; whatever else there was is closed.
-    fn devices(self) -> (Notifier, Vec<OwnedFd>) {
-        let (ours, others): (Vec<Parked>, _) = self.parked.into_iter().partition(|parked| parked.name == PARKED_NAME);
+    /// The descriptors of devices that an earlier run parked; whatever else there was is closed. What the guard
+    /// has is the same device as systemd's, or all there is.
+    fn devices(&mut self) -> Vec<OwnedFd> {
+        let parked = std::mem::take(&mut self.parked);
+        let (ours, others): (Vec<Parked>, _) = parked.into_iter().partition(|parked| parked.name == PARKED_NAME);
         for other in others {
             tracing::warn!(name = other.name, "systemd keeps a descriptor that is not ours: closed");
             self.notifier.unpark(&other.name);
         }
-        (self.notifier, ours.into_iter().map(|parked| parked.descriptor).collect())
+        let guarded = self.guard.as_mut().and_then(Reached::take_device);
+        if ours.is_empty() {
+            guarded.into_iter().collect()
+        } else {
+            ours.into_iter().map(|parked| parked.descriptor).collect()
+        }
     }
 
     /// Lets a parked device go: there is to be no TUN. It vanishes, and its routes and DNS settings with it.
-    pub fn release(self) {
-        let (notifier, devices) = self.devices();
-        if !devices.is_empty() {
-            drop(devices);
-            notifier.unpark(PARKED_NAME);
+    pub async fn release(mut self) {
+        if !self.devices().is_empty() {
+            self.let_go().await;
+        }
+    }
+
+    /// Takes the device back from wherever it is kept, so that its name is free.
+    async fn let_go(&mut self) {
+        unpark(&self.notifier).await;
+        if let Some(guard) = &mut self.guard {
+            guard.release().await;
         }
     }
 }
@@ -64,7 +80,7 @@ pub async fn start(
     node: NodeHandle,
     dns: DnsConfig,
     state_dir: &Path,
-    parking: Parking,
+    parking: &mut Parking,
     shutdown: watch::Receiver<bool>,
 ) -> Result<TunHandle, TunError> {
     let mut acting = Acting::new(&config.identity, &config.users, &config.forwarded)?;
@@ -75,8 +91,7 @@ pub async fn start(
     routes.block(&addresses).await?;
     let book = AddressBook::open(&folder, &plan)?;
     let book = if config.users.is_empty() { book } else { book.keeping_apart() };
-    let (notifier, devices) = parking.devices();
-    let opened = open_device(&config, &addresses, &notifier, devices).await?;
+    let opened = open_device(&config, &addresses, parking).await?;
     let ipv6 = routes.settle_link(&config.name, &addresses).await?;
     if acting.takes_forwarded() {
         gate::open(&routes, &addresses).await;
@@ -105,18 +120,14 @@ pub async fn start(
     let watch = overlap::watch(overlaps.clone(), Arc::clone(&routes), config.name.clone(), addresses);
     let book = shared.book.clone();
     let watcher = tokio::spawn(async move { tokio::join!(watch, book.keep()) }).abort_handle();
-    let task = tokio::spawn(run(Arc::clone(&shared), routes, notifier));
+    let task = tokio::spawn(run(Arc::clone(&shared), routes, parking.notifier.clone()));
     let (alive, task) = (task.abort_handle(), tokio::sync::Mutex::new(Some(task)));
     Ok(TunHandle { shared, name: config.name, ipv6, dns, overlaps, alive, watcher, task })
 }
 
 /// The device that an earlier run parked, if it is what we want; else a new one, which is parked.
-async fn open_device(
-    config: &TunConfig,
-    addresses: &Addresses,
-    notifier: &Notifier,
-    parked: Vec<OwnedFd>,
-) -> Result<Opened, TunError> {
+async fn open_device(config: &TunConfig, addresses: &Addresses, parking: &mut Parking) -> Result<Opened, TunError> {
+    let parked = parking.devices();
     let several = parked.len() > 1;
     let mut adopted = None;
     let any = !parked.is_empty();
@@ -131,19 +142,20 @@ async fn open_device(
     match adopted {
         Some(opened) if !several => {
             tracing::info!(name = config.name, "the TUN device of the run before goes on");
+            parking.notifier.park(PARKED_NAME, opened.device.descriptor());
             return Ok(opened);
         }
         _ => {}
     }
-    // The name is free only once systemd has let its copy go.
+    // The name is free only once everybody has let his copy go.
     if any {
-        unpark(notifier).await;
+        parking.let_go().await;
     }
     let opened = match adopted {
         Some(opened) => opened,
         None => Device::open(&config.name, config.mtu, addresses)?,
     };
-    notifier.park(PARKED_NAME, opened.device.descriptor());
+    parking.notifier.park(PARKED_NAME, opened.device.descriptor());
     Ok(opened)
 }
 

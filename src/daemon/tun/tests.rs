@@ -3,11 +3,12 @@
 //! privilege for that they say so and, as root or in CI, fail.
 
 mod double;
+mod guarded;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::dns::DnsConfig;
+use crate::guard::{Keeper, Reached, Wanted};
 
 /// Set for the run inside the namespace.
 const INSIDE: &str = "TARNET_TUN_TEST_INSIDE";
@@ -60,6 +62,7 @@ fn in_namespace(name: &str) -> bool {
 struct Lab {
     runtime: Runtime,
     handle: Option<TunHandle>,
+    keeper: Option<Keeper>,
     stop: watch::Sender<bool>,
     folder: PathBuf,
 }
@@ -74,6 +77,11 @@ impl Lab {
 
     /// Brings a TUN up over the state that is there.
     fn over(folder: PathBuf) -> Self {
+        Self::parked(folder, None)
+    }
+
+    /// Brings a TUN up over the state that is there, and over what the guard at a socket has.
+    fn parked(folder: PathBuf, guard: Option<&Path>) -> Self {
         let runtime = Runtime::new().unwrap();
         let (stop, stopping) = watch::channel(false);
         let config = TunConfig {
@@ -86,12 +94,24 @@ impl Lab {
             forwarded: String::new(),
         };
         let dns = DnsConfig { suffix: "tarnet.alt".into(), listen: Vec::new(), ttl_s: 60 };
-        let handle = runtime.block_on(async {
+        let (handle, keeper) = runtime.block_on(async {
             let (node, requests) = NodeHandle::new();
             tokio::spawn(double::node(requests));
-            start(config, node, dns, &folder, Parking::default(), stopping).await.unwrap()
+            let mut parking = Parking::default();
+            if let Some(path) = guard {
+                parking.guard = Some(Reached::connect(path).await.unwrap());
+            }
+            let handle = start(config, node, dns, &folder, &mut parking, stopping).await.unwrap();
+            let keeper = guard.map(|path| {
+                let device = handle.descriptor().unwrap();
+                let addresses = *handle.book().addresses();
+                let responder = Arc::clone(handle.responder());
+                let wanted = Wanted { device, addresses, suffix: "tarnet.alt".into(), responder };
+                Keeper::start(path.to_owned(), parking.guard.take(), wanted)
+            });
+            (handle, keeper)
         });
-        Self { runtime, handle: Some(handle), stop, folder }
+        Self { runtime, handle: Some(handle), keeper, stop, folder }
     }
 
     /// The handle.
@@ -314,7 +334,7 @@ fn inside_restart() {
     let lab = Lab::new("restart");
     let before = lab.addresses("blog.alice.");
     let mut open = connect(before[0], double::ECHO);
-    let Lab { runtime, handle, folder, stop } = lab;
+    let Lab { runtime, handle, folder, stop, .. } = lab;
     // As by SIGKILL: no task gets to say anything, the device closes with its descriptor.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop((handle, stop));

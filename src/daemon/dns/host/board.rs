@@ -86,6 +86,11 @@ impl Board {
         self.lock().notes.insert(key, value.into());
     }
 
+    /// What was so is not so any more.
+    pub fn forget(&self, key: &'static str) {
+        self.lock().notes.remove(key);
+    }
+
     /// Everything, to show.
     #[must_use]
     pub fn read(&self) -> HostStatus {

@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `facts`, `detect` | what this host is like; which mode that calls for (a pure function) |
-//! | `resolved` | systemd-resolved over D-Bus |
+//! | `resolved`, `upstream` | systemd-resolved over D-Bus; whom it would ask without us |
 //! | `networkmanager`, `resolvconf`, `direct` | the modes that live in files, on a tree that a test can make |
 //! | `files` | keeps those applied, notices others who write the same file |
 //! | `root` | what only root may do, and how a daemon that is not root has it done |
@@ -25,6 +25,7 @@ mod networkmanager;
 mod resolvconf;
 mod resolved;
 mod root;
+mod upstream;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -210,7 +211,7 @@ async fn run(setup: Setup, hand: Hand, board: Board, stop: watch::Receiver<bool>
         let _ = resolved::revert(&wiring).await;
     }
     match mode {
-        Mode::Resolved => resolved::run(&wiring, petnames, &board, stop).await,
+        Mode::Resolved => resolved::run(&wiring, petnames, &responder, &board, stop).await,
         Mode::Off => off(&board, petnames, stop).await,
         Mode::NetworkManager | Mode::Resolvconf(_) | Mode::Direct => {
             let files = Files { hand: &hand, wiring: &wiring, responder: &responder, board: &board };

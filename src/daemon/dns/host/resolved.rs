@@ -8,7 +8,11 @@
 //! file that could outlive us and send `alice` to the network as `alice.tarnet.alt`.
 //!
 //! Set again: when resolved comes back, after sleep, and when a look every [`LOOK_EVERY`] finds
-//! that another manager has changed it. Missing on purpose: `~.`; we are never the default.
+//! that another manager has changed it.
+//!
+//! More petnames than a link can have: then all names that nobody claims come to us (`~.`), and
+//! what is not ours is forwarded to whom resolved would have asked. Not where resolved validates or
+//! encrypts, which that would undo: there the rest of the petnames works under the suffix only.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -21,12 +25,14 @@ use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath};
 
 use super::board::Board;
 use super::bus::{self, BusError, Object};
-use super::{Wiring, Zone};
+use super::{Wiring, Zone, upstream};
+use crate::dns::Responder;
+use crate::dns::forward::{Forwarder, SERVERS_MAX};
 
 /// Its name on the bus.
 pub const NAME: &str = "org.freedesktop.resolve1";
 /// Its manager.
-const MANAGER: Object<'_> =
+pub const MANAGER: Object<'_> =
     Object { owner: NAME, path: "/org/freedesktop/resolve1", interface: "org.freedesktop.resolve1.Manager" };
 /// The manager of systemd, which knows its version.
 const SYSTEMD: Object<'_> = Object {
@@ -37,11 +43,15 @@ const SYSTEMD: Object<'_> = Object {
 /// The version since which resolved answers nothing under `.alt`, whoever it could ask (systemd#29354).
 const NO_ALT: u32 = 255;
 /// The interface of its links.
-const LINK: &str = "org.freedesktop.resolve1.Link";
+pub const LINK: &str = "org.freedesktop.resolve1.Link";
 /// Petnames published at most: 252 takes 200 domains on a link, and not 1,000.
 const PETNAMES_MAX: usize = 200;
 /// Between two looks at what we have set.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The same while we forward: whom resolved would ask changes with the network, and it does not say so.
+const LOOK_EVERY_FORWARDING: Duration = Duration::from_secs(5);
+/// The domain of every name.
+const ROOT: &str = ".";
 /// Between two tries, at first and at last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// Signals that may wait: each only means "set it again".
@@ -56,12 +66,19 @@ type Server = (i32, Vec<u8>);
 pub type Petnames = watch::Receiver<Arc<Zone>>;
 
 /// Keeps resolved told until `stop`. The settings go with the link, not before: until then our names stay closed.
-pub async fn run(wiring: &Wiring, mut petnames: Petnames, board: &Board, mut stop: watch::Receiver<bool>) {
+pub async fn run(
+    wiring: &Wiring,
+    mut petnames: Petnames,
+    responder: &Responder,
+    board: &Board,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut delay = RETRY.0;
     loop {
         let session = async {
             let bus = bus::connect().await?;
-            keep(&bus, wiring, &mut petnames, board, &mut delay).await
+            let host = Host { bus: &bus, wiring, responder, board };
+            host.keep(&mut petnames, &mut delay).await
         };
         let error = tokio::select! {
             ended = session => ended.err(),
@@ -78,69 +95,101 @@ pub async fn run(wiring: &Wiring, mut petnames: Petnames, board: &Board, mut sto
     }
 }
 
-/// Sets it all, and again whenever there is a reason. Ends when the bus does.
-async fn keep(
-    bus: &Connection,
-    wiring: &Wiring,
-    petnames: &mut Petnames,
-    board: &Board,
-    delay: &mut Duration,
-) -> Result<(), BusError> {
-    let mut owners = signals(bus, "org.freedesktop.DBus", "NameOwnerChanged", Some(NAME)).await?;
-    let mut sleeps = signals(bus, "org.freedesktop.login1.Manager", "PrepareForSleep", None).await?;
-    // Starts resolved where the bus can.
-    Object { interface: "org.freedesktop.DBus.Peer", ..MANAGER }.call(bus, "Ping", &()).await?;
-    let mut zone = petnames.borrow_and_update().clone();
-    let mut set = settings(wiring, &zone.petnames);
-    apply(bus, wiring, &mut set, board).await?;
-    note_alt(bus, wiring, board).await;
-    let mut again = 0_u32;
-    loop {
-        *delay = RETRY.0;
-        board.up();
-        board.publish(zone.changes);
-        let why = tokio::select! {
-            changed = petnames.changed() => {
-                if changed.is_err() {
-                    return Ok(());
-                }
-                let before = zone.clone();
-                zone = petnames.borrow_and_update().clone();
-                if zone.petnames != before.petnames {
-                    set = settings(wiring, &zone.petnames);
-                    domains(bus, wiring, &mut set, board).await?;
-                    flush(bus).await;
-                }
-                continue;
-            }
-            signal = owners.next() => match signal {
-                // The third argument is the new owner; without one it is gone, and its return is the next signal.
-                Some(Ok(message)) => match message.body().deserialize::<(String, String, String)>() {
-                    Ok((_, _, owner)) if owner.is_empty() => {
-                        board.state("systemd-resolved is gone; it is waited for");
-                        continue_when_back(&mut owners).await;
-                        "resolved restarted"
-                    }
-                    _ => "resolved started",
-                },
-                _ => return Ok(()),
-            },
-            signal = sleeps.next() => match signal {
-                Some(Ok(message)) if message.body().deserialize::<bool>() == Ok(false) => "resumed",
-                Some(_) => continue,
-                None => return Ok(()),
-            },
-            () = tokio::time::sleep(LOOK_EVERY) => match is_set(bus, wiring, &set).await? {
-                true => continue,
-                false => "changed by another",
-            },
-        };
-        again += 1;
-        board.note("set-again", format!("{again} times, last because: {why}"));
-        tracing::info!(why, "systemd-resolved is told again");
-        zone = petnames.borrow_and_update().clone();
-        set = settings(wiring, &zone.petnames);
+/// resolved, and what it is to be told.
+struct Host<'a> {
+    bus: &'a Connection,
+    wiring: &'a Wiring,
+    responder: &'a Responder,
+    board: &'a Board,
+}
+
+impl Host<'_> {
+    /// Sets it all, and again whenever there is a reason. Ends when the bus does.
+    async fn keep(&self, petnames: &mut Petnames, delay: &mut Duration) -> Result<(), BusError> {
+        let Self { bus, wiring, board, .. } = *self;
+        let mut owners = signals(bus, "org.freedesktop.DBus", "NameOwnerChanged", Some(NAME)).await?;
+        let mut sleeps = signals(bus, "org.freedesktop.login1.Manager", "PrepareForSleep", None).await?;
+        // Starts resolved where the bus can.
+        Object { interface: "org.freedesktop.DBus.Peer", ..MANAGER }.call(bus, "Ping", &()).await?;
+        let mut zone = petnames.borrow_and_update().clone();
+        let mut set = self.settings(&zone.petnames).await?;
         apply(bus, wiring, &mut set, board).await?;
+        note_alt(bus, wiring, board).await;
+        let mut again = 0_u32;
+        loop {
+            *delay = RETRY.0;
+            board.up();
+            board.publish(zone.changes);
+            let look = if set.everything { LOOK_EVERY_FORWARDING } else { LOOK_EVERY };
+            let why = tokio::select! {
+                changed = petnames.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let before = zone.clone();
+                    zone = petnames.borrow_and_update().clone();
+                    if zone.petnames != before.petnames {
+                        set = self.settings(&zone.petnames).await?;
+                        domains(bus, wiring, &mut set, board).await?;
+                        flush(bus).await;
+                    }
+                    continue;
+                }
+                signal = owners.next() => match signal {
+                    // The third argument is the new owner; without one it is gone, and its return is the next signal.
+                    Some(Ok(message)) => match message.body().deserialize::<(String, String, String)>() {
+                        Ok((_, _, owner)) if owner.is_empty() => {
+                            board.state("systemd-resolved is gone; it is waited for");
+                            continue_when_back(&mut owners).await;
+                            "resolved restarted"
+                        }
+                        _ => "resolved started",
+                    },
+                    _ => return Ok(()),
+                },
+                signal = sleeps.next() => match signal {
+                    Some(Ok(message)) if message.body().deserialize::<bool>() == Ok(false) => "resumed",
+                    Some(_) => continue,
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(look) => {
+                    if set.everything {
+                        self.forward().await?;
+                    }
+                    match is_set(bus, wiring, &set).await? {
+                        true => continue,
+                        false => "changed by another",
+                    }
+                }
+            };
+            again += 1;
+            board.note("set-again", format!("{again} times, last because: {why}"));
+            tracing::info!(why, "systemd-resolved is told again");
+            zone = petnames.borrow_and_update().clone();
+            set = self.settings(&zone.petnames).await?;
+            apply(bus, wiring, &mut set, board).await?;
+        }
+    }
+
+    /// What is to be set for these petnames. Where every question is to come to us we forward from now on,
+    /// before the first one comes.
+    async fn settings(&self, petnames: &[String]) -> Result<Settings, BusError> {
+        let everything = petnames.len() > PETNAMES_MAX && upstream::is_plain(self.bus).await?;
+        match everything {
+            true => self.forward().await?,
+            false => self.responder.forward(None),
+        }
+        Ok(settings(self.wiring, petnames, everything))
+    }
+
+    /// Forwards what is not ours to whom resolved would ask.
+    async fn forward(&self) -> Result<(), BusError> {
+        let servers = upstream::upstream(self.bus, self.wiring.index).await?;
+        if self.responder.forwards_to() != servers[..servers.len().min(SERVERS_MAX)] || servers.is_empty() {
+            self.responder.forward(Some(Forwarder::to(&servers)));
+        }
+        self.board.note("forwards-to", upstream::named(&servers));
+        Ok(())
     }
 }
 
@@ -189,17 +238,22 @@ struct Settings {
     suffix: Vec<Domain>,
     petnames: Vec<Domain>,
     reverse: Vec<Domain>,
+    /// Every name comes to us that no other link claims.
+    everything: bool,
+    /// Petnames there are.
+    count: usize,
 }
 
 impl Settings {
     /// All domains, the suffix first. It is searched, too; a link cannot have a domain both ways.
     fn domains(&self) -> Vec<Domain> {
-        [&self.suffix[..], &self.reverse, &self.petnames].concat()
+        let root = [(ROOT.to_owned(), true)];
+        [&self.suffix[..], &root[..usize::from(self.everything)], &self.reverse, &self.petnames].concat()
     }
 }
 
 /// What is to be set for these petnames.
-fn settings(wiring: &Wiring, petnames: &[String]) -> Settings {
+fn settings(wiring: &Wiring, petnames: &[String], everything: bool) -> Settings {
     let server = |address: &IpAddr| match address {
         IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
         IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
@@ -210,6 +264,8 @@ fn settings(wiring: &Wiring, petnames: &[String]) -> Settings {
         suffix: vec![(wiring.suffix.clone(), false)],
         petnames: petnames.iter().take(PETNAMES_MAX).map(route).collect(),
         reverse: wiring.reverse.iter().map(route).collect(),
+        everything,
+        count: petnames.len(),
     }
 }
 
@@ -248,7 +304,19 @@ async fn domains(bus: &Connection, wiring: &Wiring, set: &mut Settings, board: &
             Err(error) => return Err(error),
         }
     }
-    board.note("petnames", format!("{} routed; every name also as NAME.{}", set.petnames.len(), wiring.suffix));
+    let routed = match (set.petnames.len(), set.everything) {
+        (_, true) => {
+            format!("{} are more than a link takes: every name comes to us, and others' are forwarded", set.count)
+        }
+        (routed, false) if routed < set.count => {
+            format!("{routed} of {} routed; the rest works as NAME.{} only", set.count, wiring.suffix)
+        }
+        (routed, false) => format!("{routed} routed; every name also as NAME.{}", wiring.suffix),
+    };
+    board.note("petnames", routed);
+    if !set.everything {
+        board.forget("forwards-to");
+    }
     Ok(())
 }
 
@@ -287,7 +355,7 @@ async fn is_set(bus: &Connection, wiring: &Wiring, set: &Settings) -> Result<boo
 pub async fn revert(wiring: &Wiring) -> Result<bool, BusError> {
     let bus = bus::connect().await?;
     let servers: Vec<Server> = property(&bus, wiring, "DNS").await?;
-    if servers != settings(wiring, &[]).servers {
+    if servers != settings(wiring, &[], false).servers {
         return Ok(false);
     }
     MANAGER.call(&bus, "RevertLink", &(wiring.index,)).await?;
