@@ -73,8 +73,12 @@ impl ResolveSocket {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Serves until `stop` changes.
-    pub async fn serve(self, resolver: Arc<Resolver>, mut stop: watch::Receiver<bool>) {
+    /// Serves until `stop` changes. `answer` gives the line for a user's number and his question.
+    pub async fn serve<A, F>(self, answer: A, mut stop: watch::Receiver<bool>)
+    where
+        A: Fn(u32, String) -> F + Clone + Send + 'static,
+        F: Future<Output = Option<String>> + Send,
+    {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -86,9 +90,9 @@ impl ResolveSocket {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let resolver = Arc::clone(&resolver);
+            let answer = answer.clone();
             tokio::spawn(async move {
-                let _ = tokio::time::timeout(TIME_MAX, serve_one(stream, &resolver)).await;
+                let _ = tokio::time::timeout(TIME_MAX, serve_one(stream, answer)).await;
                 drop(place);
             });
         }
@@ -102,18 +106,31 @@ impl Drop for ResolveSocket {
 }
 
 /// One question and its answer. A daemon that is stopping says nothing.
-async fn serve_one(mut stream: UnixStream, resolver: &Resolver) -> std::io::Result<()> {
-    let caller = resolver.callers.of(Some(stream.peer_cred()?.uid()));
+async fn serve_one<F>(mut stream: UnixStream, answer: impl Fn(u32, String) -> F) -> std::io::Result<()>
+where
+    F: Future<Output = Option<String>>,
+{
+    let user = stream.peer_cred()?.uid();
     let (reading, mut writing) = stream.split();
     let mut line = String::new();
     BufReader::new(reading.take(LINE_LEN_MAX)).read_line(&mut line).await?;
-    match resolver.answer(&caller, line.trim_end()).await {
+    match answer(user, line.trim_end().to_owned()).await {
         Some(answer) => writing.write_all(format!("{answer}\n").as_bytes()).await,
         None => Ok(()),
     }
 }
 
 impl Resolver {
+    /// Serves a socket until `stop` changes.
+    pub async fn serve(self, socket: ResolveSocket, stop: watch::Receiver<bool>) {
+        let resolver = Arc::new(self);
+        let answer = move |user: u32, line: String| {
+            let resolver = Arc::clone(&resolver);
+            async move { resolver.answer(&resolver.callers.of(Some(user)), &line).await }
+        };
+        socket.serve(answer, stop).await;
+    }
+
     /// The answer to a line; `None` when there is none to be had any more.
     async fn answer(&self, caller: &Caller, line: &str) -> Option<String> {
         let words: Vec<&str> = line.splitn(4, ' ').collect();

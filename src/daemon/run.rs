@@ -82,21 +82,7 @@ pub fn main() -> ExitCode {
             return host::obey(config.dns.mode).await;
         }
         if flags.cleanup {
-            // After a crash, systemd says so here, all stays for the next run: what keeps packets and names in the house.
-            if std::env::var("SERVICE_RESULT").is_ok_and(|result| result != "success") {
-                return Ok(());
-            }
-            // The guard has told the host's resolver nothing.
-            if flags.be_guard.is_some() {
-                return Ok(tun::cleanup(&paths.state_dir, &config.tun.name).await?);
-            }
-            let wiring = tun::planned(&paths.state_dir)
-                .map(|addresses| host::Wiring::new(&config.tun.name, &config.dns.suffix, &addresses, true));
-            host::cleanup(wiring, &paths.state_dir, &paper(&paths)).await?;
-            tun::cleanup(&paths.state_dir, &config.tun.name).await?;
-            let _ = std::fs::remove_file(&paths.socket);
-            let _ = std::fs::remove_file(paths.socket.with_file_name("resolve.sock"));
-            return Ok(());
+            return cleanup(&config, &paths, flags.be_guard.is_some()).await;
         }
         if flags.check {
             return check(&paths, &config);
@@ -142,6 +128,26 @@ fn log(level: &str) {
         )
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// `--cleanup`: takes back what a daemon, or a guard, has left on this host.
+async fn cleanup(config: &Config, paths: &Paths, guard: bool) -> anyhow::Result<()> {
+    // After a crash, systemd says so here, all stays for the next run: what keeps packets and names in the house.
+    if std::env::var("SERVICE_RESULT").is_ok_and(|result| result != "success") {
+        return Ok(());
+    }
+    // The guard has told the host's resolver nothing.
+    if !guard {
+        let wiring = tun::planned(&paths.state_dir)
+            .map(|addresses| host::Wiring::new(&config.tun.name, &config.dns.suffix, &addresses, true));
+        host::cleanup(wiring, &paths.state_dir, &paper(paths)).await?;
+    }
+    tun::cleanup(&paths.state_dir, &config.tun.name).await?;
+    if !guard {
+        let _ = std::fs::remove_file(&paths.socket);
+        let _ = std::fs::remove_file(paths.socket.with_file_name("resolve.sock"));
+    }
+    Ok(())
 }
 
 /// `--check`: settings were read; keys and services are looked at.
@@ -338,7 +344,7 @@ async fn front_ends(
         suffix: config.dns.suffix.to_ascii_lowercase(),
     };
     match ResolveSocket::bind(&paths.socket.with_file_name("resolve.sock")) {
-        Ok(socket) => drop(tokio::spawn(socket.serve(Arc::new(resolver), stopped.clone()))),
+        Ok(socket) => drop(tokio::spawn(resolver.serve(socket, stopped.clone()))),
         Err(error) => tracing::warn!(%error, "the resolve socket is off: tarify will not work"),
     }
     if config.bench.allow {
@@ -354,8 +360,13 @@ async fn front_ends(
         host: running.host.clone(),
         suffix: config.dns.suffix.clone(),
     });
-    let doctor =
-        Doctor { config: config.clone(), paths: paths.clone(), tun: running.tun.clone(), exposer: exposer.clone() };
+    let doctor = Doctor {
+        config: config.clone(),
+        paths: paths.clone(),
+        tun: running.tun.clone(),
+        exposer: exposer.clone(),
+        guard: running.keeper.as_ref().map(Keeper::flag),
+    };
     let (doctor, caller) = (Arc::new(doctor), callers.of(None));
     let search_domains = search_domains();
     let context = Context { node: node.clone(), shell, reload, search_domains, doctor, callers, caller };

@@ -12,6 +12,8 @@ pub const TIME_MAX: Duration = Duration::from_secs(3);
 
 /// The packaged daemon's resolve socket.
 const SOCKET: &CStr = c"/run/tarnet/resolve.sock";
+/// That of the guard, which knows what is ours while there is no daemon.
+const GUARD_SOCKET: &CStr = c"/run/tarnet-guard/resolve.sock";
 
 /// The variable that names another one; ignored in programs that have more rights than who runs them.
 const SOCKET_VARIABLE: &CStr = c"TARNET_RESOLVE_SOCKET";
@@ -58,6 +60,20 @@ fn socket() -> &'static CStr {
     if named.is_null() { SOCKET } else { unsafe { CStr::from_ptr(named) } }
 }
 
+/// Asks the daemon, and where there is none, or one that says nothing any more, the guard.
+fn ask_either<'a>(question: &[&[u8]], line: &'a mut [u8; LINE_LEN_MAX]) -> Result<&'a str, Unanswered> {
+    let path = socket();
+    let len = match ask(path, question, TIME_MAX, line) {
+        Ok("") | Err(Unanswered::Absent) if path == SOCKET => None,
+        Ok(text) => Some(text.len()),
+        Err(why) => return Err(why),
+    };
+    match len {
+        Some(len) => std::str::from_utf8(line.get(..len).unwrap_or_default()).map_err(|_| Unanswered::Absent),
+        None => ask(GUARD_SOCKET, question, TIME_MAX, line),
+    }
+}
+
 /// Whether a name can be nobody's but ours: kept from other services also while there is no daemon.
 fn ours_by_form(name: &[u8]) -> bool {
     let last = name.rsplit(|byte| *byte == b'.').next().unwrap_or(name);
@@ -66,7 +82,7 @@ fn ours_by_form(name: &[u8]) -> bool {
 
 /// Asks for the addresses of a name.
 pub fn addresses(name: &[u8], line: &mut [u8; LINE_LEN_MAX]) -> Result<Found, Outcome> {
-    match ask(socket(), &[b"@ ", name], TIME_MAX, line) {
+    match ask_either(&[b"@ ", name], line) {
         Ok(line) => understand(line),
         Err(Unanswered::Absent) if !ours_by_form(name) => Err(Outcome::Absent),
         Err(Unanswered::Absent | Unanswered::Slow) => Err(Outcome::Ours(TRY_AGAIN)),
@@ -81,7 +97,7 @@ pub fn name(address: IpAddr, line: &mut [u8; LINE_LEN_MAX]) -> Result<&str, Outc
         return Err(Outcome::NotOurs);
     }
     let digits = digits.text.get(..digits.len).unwrap_or_default();
-    match ask(socket(), &[b"@ addr ", digits], TIME_MAX, line) {
+    match ask_either(&[b"@ addr ", digits], line) {
         Ok("gone") => Err(Outcome::Ours(HOST_NOT_FOUND)),
         Ok(line) => line.strip_prefix("ptr ").ok_or(Outcome::NotOurs),
         Err(Unanswered::Slow) => Err(Outcome::Ours(TRY_AGAIN)),

@@ -23,12 +23,12 @@ STUB = ("127.0.0.53", 53)
 A, PTR, AAAA, HTTPS = 1, 12, 28, 65
 
 
-def names(thread):
-    """Unheard-of names below the petname and the suffix, and the known ones between."""
+def names(thread, bare):
+    """Unheard-of names below the petname and the suffix, and the known ones between; `bare` is the short one."""
     for n in itertools.count():
         yield f"q{thread}x{n}.alice"
         yield f"q{thread}x{n}.alice.tarnet.alt"
-        yield ("blog.alice", "blog.alice.tarnet.alt", "alice", "alice.tarnet.alt", f"q{thread}x{n}.tarnet.alt")[n % 5]
+        yield ("blog.alice", "blog.alice.tarnet.alt", bare, "alice.tarnet.alt", f"q{thread}x{n}.tarnet.alt")[n % 5]
 
 
 class Counts:
@@ -56,10 +56,10 @@ def query(number, name, kind):
 
 
 def ask_stub(counts):
-    """As static programs do: straight to the server in resolv.conf."""
+    """As static programs do: straight to the server in resolv.conf, with a search domain behind a short name."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(PATIENCE_S)
-    for n, name in enumerate(names("s")):
+    for n, name in enumerate(names("s", "alice.tarnet.alt")):
         if not counts.go_on():
             return
         kind = (A, AAAA, HTTPS)[n % 3]
@@ -75,7 +75,7 @@ def ask_stub(counts):
 
 def ask_libc(counts, thread):
     """As everybody else does."""
-    for name in names(f"l{thread}"):
+    for name in names(f"l{thread}", "alice"):
         if not counts.go_on():
             return
         try:

@@ -60,7 +60,7 @@ fn device(tun: &TunHandle) -> Check {
     let fail = |what: String| Check::fail("tun", what, RESTART);
     let Ok(all) = getifaddrs() else { return fail("the kernel lists no devices".into()) };
     let ours: Vec<_> = all.filter(|entry| entry.interface_name == name).collect();
-    if ours.is_empty() || tun.state() != "up" {
+    if ours.is_empty() || tun.state() == "down" {
         return fail(format!("the device {name} is gone"));
     }
     if !ours.iter().any(|entry| entry.flags.contains(InterfaceFlags::IFF_UP)) {

@@ -7,6 +7,7 @@ mod network;
 mod routes;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tarnet_api::Check;
 
@@ -26,6 +27,8 @@ pub struct Doctor {
     pub tun: Result<Arc<TunHandle>, String>,
     /// The services.
     pub exposer: Option<Exposer>,
+    /// Whether the guard has the TUN; `None` where there is to be no guard.
+    pub guard: Option<Arc<AtomicBool>>,
 }
 
 impl Doctor {
@@ -36,6 +39,7 @@ impl Doctor {
         if let Ok(tun) = &self.tun {
             checks.extend(routes::look(tun.name(), tun.book().addresses()));
         }
+        checks.extend(self.guard.as_deref().map(|held| guarded(held.load(Ordering::Relaxed))));
         checks.extend(files::look(self));
         checks.push(network::ports(&self.config));
         checks
@@ -48,5 +52,17 @@ impl Doctor {
         let (v4, v6) = tun.book().addresses().dns();
         let v6 = tun.ipv6().map(|_| v6.to_string());
         [Some(v4.to_string()), v6].into_iter().flatten().collect()
+    }
+}
+
+/// What becomes of names while the daemon is stopped.
+fn guarded(held: bool) -> Check {
+    match held {
+        true => Check::ok("guard", "names stay unreachable, and nobody else's, while the daemon is stopped"),
+        false => Check::warn(
+            "guard",
+            "the guard does not hold the TUN: while the daemon is stopped the network hears of our names",
+            "systemctl restart tarnet-guard; journalctl -u tarnet-guard says why",
+        ),
     }
 }

@@ -10,7 +10,7 @@ const LISTENING: &str = "0A";
 /// The ports that the settings ask for are open.
 pub fn ports(config: &Config) -> Check {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let open = listening(&(read("/proc/net/tcp") + &read("/proc/net/tcp6")));
+    let open = listening(&(read("/proc/self/net/tcp") + &read("/proc/self/net/tcp6")));
     let wanted: Vec<_> = config.tcp.listen.iter().chain(&config.socks.listen).filter(|at| at.port() != 0).collect();
     let shown = |at: &[&std::net::SocketAddr]| at.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let closed: Vec<_> = wanted.iter().filter(|at| !open.contains(&at.port())).copied().collect();

@@ -1,4 +1,4 @@
-//! Our routes among the host's, from `/proc/net/route` and `/proc/net/ipv6_route`. `proc(5)`,
+//! Our routes among the host's, from `/proc/self/net/route` and `ipv6_route` there, for the unit hides the rest of `/proc`. `proc(5)`,
 //! linux/route.h, linux/ipv6_route.h
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -21,7 +21,7 @@ struct Route<A> {
 /// Looks at both families.
 pub fn look(device: &str, ours: &Addresses) -> Vec<Check> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let (v4, v6) = (routes_v4(&read("/proc/net/route")), routes_v6(&read("/proc/net/ipv6_route")));
+    let (v4, v6) = (routes_v4(&read("/proc/self/net/route")), routes_v6(&read("/proc/self/net/ipv6_route")));
     vec![unreachable(ours, &v4, &v6), overlaps(device, ours.ipv4, &v4)]
 }
 

@@ -26,14 +26,21 @@ const ALT: &str = "alt";
 pub struct Held {
     /// The device.
     pub device: Device,
+    /// What is ours.
+    pub known: Arc<Known>,
+    /// Who is asked for other names; `None`: nobody.
+    pub forwarder: Option<Arc<Forwarder>>,
+}
+
+/// What is ours.
+#[derive(Debug, Clone)]
+pub struct Known {
     /// Our prefixes.
     pub addresses: Addresses,
     /// The labels of our suffix.
     pub suffix: Vec<String>,
     /// The names of the acting identity's zone.
     pub petnames: BTreeSet<String>,
-    /// Who is asked for other names; `None`: nobody.
-    pub forwarder: Option<Arc<Forwarder>>,
 }
 
 /// What to do about a packet.
@@ -58,61 +65,67 @@ pub struct Question {
     pub to: SocketAddr,
 }
 
-impl Held {
-    /// What to do about a packet from our kernel.
-    pub fn reply(&self, bytes: &[u8]) -> Reply {
-        reply(&self.addresses, &self.suffix, &self.petnames, self.forwarder.is_some(), bytes)
+impl Known {
+    /// What to do about a packet from our kernel. Connections that the daemon had are reset: they are lost.
+    pub fn reply(&self, forwards: bool, bytes: &[u8]) -> Reply {
+        let Some(packet) = Packet::parse(bytes) else { return Reply::Nothing };
+        let strays = !self.addresses.routes(packet.destination) || packet.source.is_unspecified();
+        let later = packet.fragment.is_some_and(|fragment| fragment.offset > 0);
+        if strays || later || packet.is_icmp_error() {
+            return Reply::Nothing;
+        }
+        let (v4, v6) = self.addresses.dns();
+        let to_dns = packet.destination == v4 || packet.destination == v6;
+        if let Some(datagram) = packet.datagram().filter(|datagram| to_dns && datagram.destination.port() == DNS_PORT) {
+            return self.dns_reply(forwards, &datagram);
+        }
+        let mut out = Vec::new();
+        let built = match packet.segment() {
+            Some(segment) if segment.reset => return Reply::Nothing,
+            Some(segment) if !segment.opens => packet::reset(&mut out, &packet),
+            _ => packet::unreachable(&mut out, &Quote::of(&packet), Unreachable::Host),
+        };
+        built.map_or(Reply::Nothing, |()| Reply::Packet(out))
     }
-}
 
-/// See [`Held::reply`]. Connections that the daemon had are reset: they are lost.
-fn reply(addresses: &Addresses, suffix: &[String], petnames: &BTreeSet<String>, forwards: bool, bytes: &[u8]) -> Reply {
-    let Some(packet) = Packet::parse(bytes) else { return Reply::Nothing };
-    let strays = !addresses.routes(packet.destination) || packet.source.is_unspecified();
-    let later = packet.fragment.is_some_and(|fragment| fragment.offset > 0);
-    if strays || later || packet.is_icmp_error() {
-        return Reply::Nothing;
+    /// What to say to a question: nothing is known of names that may be ours, and nobody else hears of them.
+    fn dns_reply(&self, forwards: bool, datagram: &Datagram<'_>) -> Reply {
+        let Ok(request) = Message::from_vec(datagram.payload) else { return Reply::Nothing };
+        if request.metadata.message_type == MessageType::Response {
+            return Reply::Nothing;
+        }
+        let foreign = question(&request).is_some_and(|query| !self.owns(query.name()));
+        if forwards && foreign {
+            let message = datagram.payload.to_vec();
+            return Reply::Ask(Question { message, from: datagram.source, to: datagram.destination });
+        }
+        let message = answer::message(&request, Answer::Code(ResponseCode::ServFail), &Name::root());
+        let mut out = Vec::new();
+        let built = encode_udp(&request, &message)
+            .and_then(|answer| packet::udp(&mut out, datagram.destination, datagram.source, &answer));
+        built.map_or(Reply::Nothing, |()| Reply::Packet(out))
     }
-    let (v4, v6) = addresses.dns();
-    let to_dns = packet.destination == v4 || packet.destination == v6;
-    if let Some(datagram) = packet.datagram().filter(|datagram| to_dns && datagram.destination.port() == DNS_PORT) {
-        return dns_reply(suffix, petnames, forwards, &datagram);
-    }
-    let mut out = Vec::new();
-    let built = match packet.segment() {
-        Some(segment) if segment.reset => return Reply::Nothing,
-        Some(segment) if !segment.opens => packet::reset(&mut out, &packet),
-        _ => packet::unreachable(&mut out, &Quote::of(&packet), Unreachable::Host),
-    };
-    built.map_or(Reply::Nothing, |()| Reply::Packet(out))
-}
 
-/// What to say to a question: nothing is known of names that may be ours, and nobody else hears of them.
-fn dns_reply(suffix: &[String], petnames: &BTreeSet<String>, forwards: bool, datagram: &Datagram<'_>) -> Reply {
-    let Ok(request) = Message::from_vec(datagram.payload) else { return Reply::Nothing };
-    if request.metadata.message_type == MessageType::Response {
-        return Reply::Nothing;
+    /// The line of the resolve socket for a question (see [`crate::resolve`]): ours and not now, or not ours.
+    pub fn line(&self, question: &str) -> &'static str {
+        let words: Vec<&str> = question.splitn(4, ' ').collect();
+        let ours = match words.as_slice() {
+            [_, "addr", address] => address.parse().is_ok_and(|address| self.addresses.routes(address)),
+            [_, name] => Name::from_utf8(name).is_ok_and(|name| self.owns(&name)),
+            _ => false,
+        };
+        if ours { "fail" } else { "none" }
     }
-    let foreign = question(&request).is_some_and(|query| is_foreign(query.name(), suffix, petnames));
-    if forwards && foreign {
-        let message = datagram.payload.to_vec();
-        return Reply::Ask(Question { message, from: datagram.source, to: datagram.destination });
-    }
-    let message = answer::message(&request, Answer::Code(ResponseCode::ServFail), &Name::root());
-    let mut out = Vec::new();
-    let built = encode_udp(&request, &message)
-        .and_then(|answer| packet::udp(&mut out, datagram.destination, datagram.source, &answer));
-    built.map_or(Reply::Nothing, |()| Reply::Packet(out))
-}
 
-/// Whether a name is certainly not ours.
-fn is_foreign(name: &Name, suffix: &[String], petnames: &BTreeSet<String>) -> bool {
-    match names::sort(name, suffix) {
-        Asked::Suffix | Asked::Suffixed(_) => false,
-        Asked::Foreign => true,
-        Asked::Bare(name) => {
-            let label = name.rsplit('.').next().unwrap_or_default();
-            label != ALT && !petnames.contains(label) && label.parse::<ServiceId>().is_err()
+    /// Whether a name may be ours.
+    fn owns(&self, name: &Name) -> bool {
+        match names::sort(name, &self.suffix) {
+            Asked::Suffix | Asked::Suffixed(_) => true,
+            Asked::Foreign => false,
+            Asked::Bare(name) => {
+                let label = name.rsplit('.').next().unwrap_or_default();
+                label == ALT || self.petnames.contains(label) || label.parse::<ServiceId>().is_ok()
+            }
         }
     }
 }
@@ -124,10 +137,33 @@ mod tests {
 
     use super::*;
 
-    /// What the guard of a zone with `alice` says to a packet.
-    fn said(forwards: bool, bytes: &[u8]) -> Reply {
+    /// The guard of a zone with `alice`.
+    fn known() -> Known {
         let addresses = Addresses::parse("198.18.0.0/15", "fd12:3456:789a::/48").unwrap();
-        reply(&addresses, &names::suffix_labels("tarnet.alt"), &BTreeSet::from(["alice".into()]), forwards, bytes)
+        Known { addresses, suffix: names::suffix_labels("tarnet.alt"), petnames: BTreeSet::from(["alice".into()]) }
+    }
+
+    /// What it says to a packet.
+    fn said(forwards: bool, bytes: &[u8]) -> Reply {
+        known().reply(forwards, bytes)
+    }
+
+    #[test]
+    fn the_resolve_socket_says_what_is_ours_and_no_more() {
+        for (line, answer) in [
+            ("@ alice", "fail"),
+            ("@ Blog.Alice.", "fail"),
+            ("@ x.tarnet.alt", "fail"),
+            ("@ www.example.org", "none"),
+            ("@ addr 198.18.3.4", "fail"),
+            ("@ addr fd12:3456:789a::9", "fail"),
+            ("@ addr 192.0.2.1", "none"),
+            ("self", "none"),
+            ("", "none"),
+            ("@ a b c", "none"),
+        ] {
+            assert_eq!(known().line(line), answer, "{line:?}");
+        }
     }
 
     /// A question in a packet to the responder.

@@ -102,6 +102,12 @@ impl Keeper {
         Self { holds, task }
     }
 
+    /// What [`Self::holds`] says, for others to look at.
+    #[must_use]
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.holds)
+    }
+
     /// Whether the guard has the device, so that names stay unreachable, and not somebody else's, without us.
     #[must_use]
     pub fn holds(&self) -> bool {

@@ -11,6 +11,9 @@
 //! | `line` | messages with a descriptor on a socket |
 //! | `keeper` | the daemon's side |
 //!
+//! Beside its own socket it has one like the daemon's resolve socket, where a name of ours is
+//! always answered by "not now": the name service module asks there when the daemon has none.
+//!
 //! The daemon's connection is its sign of life. One daemon at a time: a new one takes the
 //! place of the last. Only the guard's own user and root may connect.
 //!
@@ -30,6 +33,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use keeper::{Keeper, Reached, Wanted};
@@ -37,9 +41,10 @@ pub use keeper::{Keeper, Reached, Wanted};
 use crate::dns::forward::Forwarder;
 use crate::dns::{Transport, names};
 use crate::notify::Notifier;
+use crate::resolve::ResolveSocket;
 use crate::tun::plan::Addresses;
 use crate::tun::{Device, packet};
-use held::{Held, Reply};
+use held::{Held, Known, Reply};
 use line::Line;
 
 /// Petnames that the guard keeps; beyond them it takes a name for somebody else's, which matters only where it
@@ -81,6 +86,15 @@ impl Told {
 /// The socket cannot be bound.
 pub async fn serve(path: &Path, notifier: &Notifier) -> io::Result<()> {
     let listener = bind(path)?;
+    let known = watch::Sender::new(None::<Arc<Known>>);
+    let socket = ResolveSocket::bind(&path.with_file_name("resolve.sock"))?;
+    let (_stop, stopped) = watch::channel(false);
+    let names = known.subscribe();
+    let line_for = move |_: u32, line: String| {
+        let known = names.borrow().clone();
+        async move { known.map(|known| known.line(&line).to_owned()) }
+    };
+    tokio::spawn(socket.serve(line_for, stopped));
     notifier.ready();
     let mut held = None;
     loop {
@@ -97,7 +111,7 @@ pub async fn serve(path: &Path, notifier: &Notifier) -> io::Result<()> {
             notifier.status("the daemon runs");
             connection = tokio::select! {
                 newer = next(&listener) => Some(newer),
-                () = listen(line, &mut held) => None,
+                () = listen(line, &mut held, &known) => None,
             };
         }
     }
@@ -136,7 +150,7 @@ fn may(stream: &UnixStream) -> bool {
 }
 
 /// Greets a daemon and takes what it says, until it is gone.
-async fn listen(mut line: Line, held: &mut Option<Held>) {
+async fn listen(mut line: Line, held: &mut Option<Held>, known: &watch::Sender<Option<Arc<Known>>>) {
     let device = held.as_ref().map(|held| held.device.descriptor());
     if let Err(error) = line.send(&Greeting { held: device.is_some() }, device).await {
         tracing::debug!(%error, "the daemon was not greeted");
@@ -154,6 +168,7 @@ async fn listen(mut line: Line, held: &mut Option<Held>) {
         if let Err(error) = take(held, told, descriptor) {
             tracing::warn!(%error, "what the daemon hands over cannot be held");
         }
+        known.send_replace(held.as_ref().map(|held| Arc::clone(&held.known)));
         if line.send(&Greeting { held: held.is_some() }, None).await.is_err() {
             return;
         }
@@ -173,7 +188,8 @@ fn take(held: &mut Option<Held>, told: Told, descriptor: Option<OwnedFd>) -> io:
     };
     let forwarder = (!told.servers.is_empty()).then(|| Arc::new(Forwarder::to(&told.servers)));
     let petnames = told.petnames.into_iter().take(PETNAMES_MAX).collect();
-    *held = Some(Held { device, addresses, suffix: names::suffix_labels(&told.suffix), petnames, forwarder });
+    let known = Known { addresses, suffix: names::suffix_labels(&told.suffix), petnames };
+    *held = Some(Held { device, known: Arc::new(known), forwarder });
     Ok(())
 }
 
@@ -195,7 +211,7 @@ async fn answer(held: &mut Option<Held>) -> io::Error {
                 continue;
             }
         };
-        match held.reply(buffer.get(..length).unwrap_or_default()) {
+        match held.known.reply(held.forwarder.is_some(), buffer.get(..length).unwrap_or_default()) {
             Reply::Nothing => {}
             Reply::Packet(packet) => held.device.send(&packet),
             Reply::Ask(question) => {

@@ -135,7 +135,7 @@ pub struct AddressPlan {
 }
 
 /// The plan with its parts parsed.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     /// Names' IPv4 prefix.
     pub ipv4: PrefixV4,
