@@ -1,6 +1,14 @@
 //! What `tarnet doctor` says.
 
+use std::path::Path;
+
+use nix::sys::statvfs::{FsFlags, statvfs};
 use serde::{Deserialize, Serialize};
+
+/// Free bytes below which the state cannot be written much longer.
+const ROOM_MIN: u64 = 16 << 20;
+/// Free bytes that are comfortable.
+const ROOM_GOOD: u64 = 128 << 20;
 
 /// How something is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,4 +77,29 @@ pub struct Diagnosis {
     pub well: bool,
     /// What was looked at.
     pub checks: Vec<Check>,
+}
+
+/// Room for the state in a folder.
+#[must_use]
+#[allow(clippy::useless_conversion, reason = "the numbers are narrower on 32-bit machines")]
+pub fn room(state: &Path) -> Check {
+    let Ok(disk) = statvfs(state) else {
+        return Check::fail(
+            "disk",
+            format!("{} cannot be read", state.display()),
+            "mount it, or name another --state-dir",
+        );
+    };
+    if disk.flags().contains(FsFlags::ST_RDONLY) {
+        return Check::fail("disk", format!("{} is read-only", state.display()), "mount it for writing");
+    }
+    let free = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()));
+    let detail = format!("{} MiB free at {}", free >> 20, state.display());
+    match free {
+        0..ROOM_MIN => {
+            Check::fail("disk", format!("the disk is full: {detail}"), "make room: the state cannot be written")
+        }
+        ROOM_MIN..ROOM_GOOD => Check::warn("disk", detail, "make room"),
+        _ => Check::ok("disk", detail),
+    }
 }

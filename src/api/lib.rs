@@ -7,7 +7,7 @@ mod requests;
 mod types;
 
 pub use client::{Client, Error, segment, unsegment};
-pub use doctor::{Check, Diagnosis, Examination, Health};
+pub use doctor::{Check, Diagnosis, Examination, Health, room};
 pub use hyper::Method;
 pub use requests::*;
 pub use types::*;

@@ -41,6 +41,9 @@ pub struct Status {
     /// The identity that the caller acts as when it names none.
     #[serde(default)]
     pub acting: String,
+    /// `ahead` or `behind` where this machine's clock seems to be wrong, by what comes from other nodes; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub clock: String,
 }
 
 /// An identity.

@@ -412,7 +412,8 @@ fn status_line(tun: Result<Arc<TunHandle>, String>) -> impl Fn(tarnet_api::Statu
             Err(why) => (0, why.clone()),
         };
         let (links, routes) = (status.links.len(), status.routes);
-        format!("{links} links, {routes} routes, {flows} flows; TUN {tun}")
+        let clock = if status.clock.is_empty() { "" } else { "; this machine's clock seems to be wrong" };
+        format!("{links} links, {routes} routes, {flows} flows; TUN {tun}{clock}")
     }
 }
 

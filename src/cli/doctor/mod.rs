@@ -6,11 +6,15 @@ mod resolver;
 mod switch;
 mod unit;
 
-use tarnet_api::{Check, Diagnosis, Error, Examination, Health};
+use std::path::Path;
+
+use tarnet_api::{Check, Diagnosis, Error, Examination, Health, room};
 
 use crate::commands::Session;
 use crate::output::{CliError, show};
 
+/// The packaged service's state.
+const STATE: &str = "/var/lib/tarnet";
 /// Columns of a check's name.
 const NAME_WIDTH: usize = 18;
 
@@ -23,7 +27,11 @@ pub async fn run(session: &Session) -> Result<(), CliError> {
             checks.extend(seen.checks.iter().cloned());
             checks.extend(resolver::look(&seen).await);
         }
-        Err(error) => checks.push(unanswered(session, &error)),
+        Err(error) => {
+            checks.push(unanswered(session, &error));
+            // A full disk is what most often keeps a daemon from starting.
+            checks.extend(Path::new(STATE).exists().then(|| room(Path::new(STATE))));
+        }
     }
     checks.push(switch::look());
     checks.push(unit::look(session.client.socket()).await);

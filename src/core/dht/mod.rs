@@ -12,6 +12,7 @@
 
 mod bloom;
 mod budget;
+mod clock;
 mod contacts;
 mod content;
 mod forward;
@@ -45,6 +46,7 @@ use own::Own;
 use pending::Table;
 use size::Reports;
 
+pub use clock::ClockDoubt;
 pub use contacts::dht_id;
 pub use content::{content_key, open_content, seal_content};
 pub use hello::{HELLO_RELAY, Hello, hello_key, hello_signer, open_hello, seal_hello};
@@ -219,6 +221,7 @@ pub struct Dht<S> {
     out: VecDeque<Transmit>,
     events: VecDeque<Event>,
     counters: Counters,
+    clock: clock::ClockVotes,
 }
 
 impl<S: Store> Dht<S> {
@@ -243,6 +246,7 @@ impl<S: Store> Dht<S> {
             out: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            clock: clock::ClockVotes::default(),
             rng,
         }
     }
@@ -355,6 +359,12 @@ impl<S: Store> Dht<S> {
             contacts: self.contacts.len(),
             pending: self.pending.len(),
         }
+    }
+
+    /// Whether our clock seems to be wrong, by most of the peers that blocks came from lately.
+    #[must_use]
+    pub fn clock_doubt(&self, now: Now) -> Option<ClockDoubt> {
+        self.clock.doubt(now.instant)
     }
 
     /// Contacts that are asked.

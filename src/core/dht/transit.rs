@@ -65,7 +65,9 @@ impl<S: Store> Dht<S> {
             self.counters.repeated += 1;
             return self.answer(via, route.token, Progress::Complete, 0, None);
         }
-        if block.verify(now.unix).is_err() {
+        let verdict = block.verify(now.unix);
+        self.clock.hear(now.instant, via.neighbour(), &block, &verdict);
+        if verdict.is_err() {
             self.counters.invalid += 1;
             return self.answer(via, route.token, Progress::Complete, 0, None);
         }
@@ -142,7 +144,7 @@ impl<S: Store> Dht<S> {
         let taken = reply.block.is_some() && pending.take_block(reply.token);
         self.reports.insert(peer, reply.size);
         if let Some(block) = reply.block.filter(|_| taken) {
-            self.handle_block(now, id, block);
+            self.handle_block(now, id, peer, block);
         }
         if reply.progress != Progress::More {
             self.leg_done(now, id, reply.token, reply.progress, reply.stored);
@@ -150,7 +152,7 @@ impl<S: Store> Dht<S> {
     }
 
     /// A block for a pending query.
-    fn handle_block(&mut self, now: Now, id: u64, block: Block) {
+    fn handle_block(&mut self, now: Now, id: u64, from: PeerId, block: Block) {
         let Some(pending) = self.pending.get_mut(id) else { return };
         if pending.sought != Some((block.kind, block.key)) {
             self.counters.invalid += 1;
@@ -160,7 +162,9 @@ impl<S: Store> Dht<S> {
         if !pending.passes(&digest, bits) {
             return;
         }
-        if block.verify(now.unix).is_err() {
+        let verdict = block.verify(now.unix);
+        self.clock.hear(now.instant, from, &block, &verdict);
+        if verdict.is_err() {
             self.counters.invalid += 1;
             return;
         }

@@ -33,6 +33,12 @@ impl<S: Store> Node<S> {
         self.dht.status()
     }
 
+    /// Whether our clock seems to be wrong, by what comes from others.
+    #[must_use]
+    pub fn clock_doubt(&self, now: Now) -> Option<dht::ClockDoubt> {
+        self.dht.clock_doubt(now)
+    }
+
     /// Every session.
     #[must_use]
     pub fn session_status(&self) -> Vec<SessionStatus> {

@@ -245,6 +245,14 @@ impl Block {
     pub fn verify(&self, now: UnixTime) -> Result<(), Invalid> {
         self.rules()?;
         self.check_expiry(now)?;
+        self.verify_signature()
+    }
+
+    /// Checks the signature alone (one public-key operation).
+    ///
+    /// # Errors
+    /// [`Invalid::Signature`].
+    pub fn verify_signature(&self) -> Result<(), Invalid> {
         let head = self.header().to_bytes();
         let fields: [&[u8]; 3] = [&head, &self.work.to_le_bytes(), &self.ciphertext];
         Ok(self.signer.verify(Purpose::Block, &fields, &self.signature)?)

@@ -45,6 +45,20 @@ impl Bad {
         Self::new(StatusCode::GATEWAY_TIMEOUT, error, hint)
     }
 
+    /// Whether it says that something is not there, or did not come.
+    pub fn may_be_the_clock(&self) -> bool {
+        matches!(self.status, StatusCode::NOT_FOUND | StatusCode::GATEWAY_TIMEOUT)
+    }
+
+    /// Says more of why; the hint is for that then.
+    pub fn and(mut self, why: Option<String>) -> Self {
+        if let Some(why) = why {
+            self.error = format!("{}; {why}", self.error);
+            self.hint = crate::doctor::SET_CLOCK.into();
+        }
+        self
+    }
+
     /// The caller may not, with these rights.
     pub fn foreign(rights: Rights) -> Self {
         let (why, hint) = match rights {

@@ -14,8 +14,15 @@ use crate::admin::{AdminCall, Reply};
 pub async fn answer(context: &Context, request: Request<Incoming>) -> Answer {
     match dispatch(context, request).await {
         Ok(answer) => answer,
+        Err(bad) if bad.may_be_the_clock() => bad.and(clock(context).await).answer(),
         Err(bad) => bad.answer(),
     }
+}
+
+/// What a wrong clock has to do with it: what others say looks as if it had ended, or not begun.
+async fn clock(context: &Context) -> Option<String> {
+    let status = ask(context, AdminCall::Status).await.ok()?;
+    (!status.clock.is_empty()).then(|| crate::doctor::wrong_clock(&status.clock))
 }
 
 /// Asks the node something and waits for its answer.

@@ -4,7 +4,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::geteuid;
 use tarnet_api::Check;
 
@@ -13,10 +12,6 @@ use crate::expose::Exposer;
 
 /// Files of the key folder that are looked at: more than one node keeps identities.
 const KEY_FILES_MAX: usize = 65_536;
-/// Free bytes below which the state cannot be written much longer.
-const ROOM_MIN: u64 = 16 << 20;
-/// Free bytes that are comfortable.
-const ROOM_GOOD: u64 = 128 << 20;
 /// A clock before this is wrong: 2026-01-01, when nothing of Tarnet was there yet. Seconds since 1970.
 const CLOCK_MIN: u64 = 1_767_225_600;
 /// A clock after this is wrong: 2100-01-01.
@@ -24,7 +19,7 @@ const CLOCK_MAX: u64 = 4_102_444_800;
 /// How far behind a file of its own the clock may be.
 const BEHIND_MAX: Duration = Duration::from_secs(3_600);
 /// What mends a wrong clock.
-const SET_CLOCK: &str = "set it: timedatectl set-ntp true";
+pub const SET_CLOCK: &str = "set it: timedatectl set-ntp true";
 
 /// Looks at all of it.
 pub fn look(doctor: &Doctor) -> Vec<Check> {
@@ -33,7 +28,7 @@ pub fn look(doctor: &Doctor) -> Vec<Check> {
         keys(&state.join("keys")),
         sockets(&doctor.paths.socket),
         services(doctor),
-        room(state),
+        tarnet_api::room(state),
         clock(SystemTime::now(), newest(state)),
     ]
 }
@@ -102,32 +97,16 @@ fn services(doctor: &Doctor) -> Check {
     }
 }
 
-/// Room for the state.
-#[allow(clippy::useless_conversion, reason = "the numbers are narrower on 32-bit machines")]
-fn room(state: &Path) -> Check {
-    let Ok(disk) = statvfs(state) else {
-        return Check::fail(
-            "disk",
-            format!("{} cannot be read", state.display()),
-            "mount it, or name another --state-dir",
-        );
-    };
-    if disk.flags().contains(FsFlags::ST_RDONLY) {
-        return Check::fail("disk", format!("{} is read-only", state.display()), "mount it for writing");
-    }
-    let free = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()));
-    let detail = format!("{} MiB free at {}", free >> 20, state.display());
-    match free {
-        0..ROOM_MIN => Check::fail("disk", detail, "make room: the state cannot be written"),
-        ROOM_MIN..ROOM_GOOD => Check::warn("disk", detail, "make room"),
-        _ => Check::ok("disk", detail),
-    }
-}
-
 /// When the newest file of the state folder was written.
 fn newest(state: &Path) -> Option<SystemTime> {
     let entries = std::fs::read_dir(state).ok()?;
     entries.flatten().filter_map(|entry| entry.metadata().ok()?.modified().ok()).max()
+}
+
+/// A clock of which others say that it is `ahead` or `behind`.
+#[must_use]
+pub fn wrong_clock(how: &str) -> String {
+    format!("this machine's clock seems to be wrong: more than 12 hours {how}, by what comes from other nodes")
 }
 
 /// A clock that can be right: certificates of time are all that blocks and sessions have.

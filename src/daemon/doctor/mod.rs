@@ -15,6 +15,7 @@ use crate::config::{Config, Paths};
 use crate::expose::Exposer;
 use crate::tun::TunHandle;
 
+pub use files::{SET_CLOCK, wrong_clock};
 pub use network::others;
 
 /// What is looked at.

@@ -2,6 +2,7 @@
 
 use tarnet_api as api;
 use tarnet_core::crypto::{Group, PeerId, ServiceId};
+use tarnet_core::dht::ClockDoubt;
 use tarnet_core::link::ConnId;
 use tarnet_core::names::{ZoneEntry, ZoneLabel};
 use tarnet_core::session::{Acting, Owner};
@@ -89,6 +90,11 @@ impl Engine {
             channels: sessions.iter().map(|session| session.channels).sum(),
             sessions: sessions.iter().map(session).collect(),
             dht: api::Dht { blocks: dht.blocks, bytes: dht.bytes as u64, size_estimate: dht.size_estimate },
+            clock: match self.node.clock_doubt(self.clock.now()) {
+                Some(ClockDoubt::Ahead) => "ahead".into(),
+                Some(ClockDoubt::Behind) => "behind".into(),
+                None => String::new(),
+            },
             traffic: api::Traffic { rx_bytes, tx_bytes, relayed_bytes: self.node.counters().relayed_bytes },
             ..Default::default()
         }
