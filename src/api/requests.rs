@@ -38,6 +38,16 @@ pub struct RecordRequest {
     pub force: bool,
 }
 
+/// `POST /v1/services`: a service file that is to be; nothing is written.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceRequest {
+    /// The file's name without `.toml`.
+    pub name: String,
+    /// What would be in it.
+    pub text: String,
+}
+
 /// `POST /v1/resolve`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

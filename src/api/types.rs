@@ -335,6 +335,19 @@ pub struct Service {
     pub state: String,
     /// Connections now.
     pub connections: usize,
+    /// The identities of those who are connected, as far as they are proven; sorted, at most 64.
+    #[serde(default)]
+    pub callers: Vec<String>,
+    /// The file that says so.
+    #[serde(default)]
+    pub file: String,
+}
+
+/// Where a service file belongs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ServicePlace {
+    /// The path.
+    pub file: String,
 }
 
 /// An error answer.

@@ -343,6 +343,49 @@ pub enum Dht {
 pub enum Expose {
     /// The services, their state, who is connected
     List,
+    /// Write a service file and have it read
+    Add(ExposeAdd),
+    /// Remove a service file: its name is withdrawn, and nobody new gets in
+    Rm {
+        /// The service
+        name: String,
+    },
+}
+
+/// `tarnet expose add`: the keys of a service file.
+#[derive(Debug, clap::Args)]
+pub struct ExposeAdd {
+    /// What to call it: the file's name, and the label unless --label or --apex says another
+    pub name: String,
+    /// Where it listens on this machine or its network: HOST:PORT or unix:/PATH
+    pub local: String,
+    /// What it speaks: tcp or udp
+    #[arg(long, default_value = "tcp", value_parser = ["tcp", "udp"])]
+    pub protocol: String,
+    /// The port on the overlay, a number or a name; default: the local port
+    #[arg(long)]
+    pub port: Option<String>,
+    /// The label under which others find it
+    #[arg(long, conflicts_with = "apex")]
+    pub label: Option<String>,
+    /// Find it under the identity's name itself, without a label
+    #[arg(long)]
+    pub apex: bool,
+    /// Listen, but tell nobody
+    #[arg(long)]
+    pub unlisted: bool,
+    /// Who may connect: a ServiceId or a name; again for more. Without, anyone who can reach it
+    #[arg(long, value_name = "ID|NAME")]
+    pub allow: Vec<String>,
+    /// Connections at once
+    #[arg(long)]
+    pub max_connections: Option<u32>,
+    /// Tell the service who calls, in a PROXY v2 header
+    #[arg(long)]
+    pub proxy_protocol: bool,
+    /// Instead of a service of this name that there is
+    #[arg(long)]
+    pub replace: bool,
 }
 
 /// Delivery modes.

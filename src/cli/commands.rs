@@ -2,9 +2,9 @@
 
 use tarnet_api::{self as api, Client, Method};
 
-use crate::args::{Args, Command, Dns, Expose, Peers};
+use crate::args::{Args, Command, Dns, Peers};
 use crate::output::{CliError, json, show, table};
-use crate::{dht, doctor, identity, manual, pipe, socket, status, tarify, tns, wait};
+use crate::{dht, doctor, expose, identity, manual, pipe, socket, status, tarify, tns, wait};
 
 /// What every command needs.
 pub struct Session {
@@ -36,7 +36,7 @@ pub async fn run(args: Args, daemon: clap::Command) -> Result<(), CliError> {
         Command::Listen { name, port, mode } => pipe::listen(&session, &name, &port, mode).await,
         Command::Connect { target, port, mode } => pipe::connect(&session, &target, &port, mode).await,
         Command::Ping { target, count } => ping(&session, &target, count).await,
-        Command::Expose { command: Expose::List } => expose_list(&session).await,
+        Command::Expose { command } => expose::run(&session, command).await,
         Command::Tarify { command } => tarify::run(&session, &command).await,
         Command::Bench { target } => bench(&session, target).await,
         Command::Wait { links, route, name, timeout } => wait::wait(&session, links, route, name, timeout).await,
@@ -98,30 +98,6 @@ async fn ping(session: &Session, target: &str, count: u32) -> Result<(), CliErro
         }
     }
     Ok(())
-}
-
-/// `tarnet expose list`.
-async fn expose_list(session: &Session) -> Result<(), CliError> {
-    let services: Vec<api::Service> = session.client.get("/v1/services").await?;
-    show(session.json, &services, |services| {
-        let rows: Vec<_> = services
-            .iter()
-            .map(|service| {
-                let at = if service.subdomain.is_empty() { "@" } else { &service.subdomain };
-                vec![
-                    service.name.clone(),
-                    service.identity.clone(),
-                    if service.publish { at.to_owned() } else { format!("({at})") },
-                    service.port.clone(),
-                    service.protocol.clone(),
-                    service.local.clone(),
-                    service.state.clone(),
-                    service.connections.to_string(),
-                ]
-            })
-            .collect();
-        table(&["SERVICE", "IDENTITY", "LABEL", "PORT", "PROTOCOL", "LOCAL", "STATE", "CONNECTIONS"], &rows);
-    })
 }
 
 /// `tarnet bench`.

@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod dht;
 mod doctor;
+mod expose;
 mod identity;
 mod manual;
 mod output;

@@ -84,6 +84,11 @@ impl Shell for FrontEnds {
         self.exposer.as_ref().map(Exposer::list).unwrap_or_default()
     }
 
+    fn service_place(&self, name: &str, text: &str) -> Result<std::path::PathBuf, String> {
+        let exposer = self.exposer.as_ref().ok_or("nothing is exposed: --no-expose")?;
+        exposer.place(name, text).map_err(|error| error.what)
+    }
+
     fn identity_made(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             if let Some(exposer) = &self.exposer {

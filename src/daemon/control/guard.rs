@@ -129,6 +129,7 @@ mod tests {
             (Method::GET, "v1/peers"),
             (Method::GET, "v1/routes"),
             (Method::POST, "v1/reload"),
+            (Method::POST, "v1/services"),
             (Method::POST, "v1/identities"),
             (Method::DELETE, "v1/identities/work"),
             (Method::PUT, "v1/identities/work"),

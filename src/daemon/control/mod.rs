@@ -56,6 +56,11 @@ pub trait Shell: Send + Sync + 'static {
     fn zone_changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
     /// The services that `expose` serves.
     fn services(&self) -> Vec<api::Service>;
+    /// Where the file of a service of this name and text belongs; else why it would not be understood there.
+    ///
+    /// # Errors
+    /// Nothing is exposed, or the text is wrong.
+    fn service_place(&self, name: &str, text: &str) -> Result<std::path::PathBuf, String>;
     /// An identity was made: services that waited for it try again. Returns when they have, or soon.
     fn identity_made(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }

@@ -49,6 +49,11 @@ async fn dispatch(context: &Context, request: Request<Incoming>) -> Result<Answe
         (Method::GET, ["v1", "dns"]) => json(&context.shell.dns()),
         (Method::GET, ["v1", "routes"]) => json(&ask(context, AdminCall::Routes).await?),
         (Method::GET, ["v1", "services"]) => json(&guard::services(context, context.shell.services())),
+        (Method::POST, ["v1", "services"]) => {
+            let api::ServiceRequest { name, text } = object(request).await?;
+            let file = context.shell.service_place(&name, &text).map_err(Bad::usage)?;
+            json(&api::ServicePlace { file: file.display().to_string() })
+        }
         (Method::GET, ["v1", "doctor"]) => doctor::answer(context).await,
         (Method::POST, ["v1", "reload"]) => reload(context).await,
         (Method::POST, ["v1", "resolve"]) => resolve(context, object(request).await?).await,

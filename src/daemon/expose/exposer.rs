@@ -38,6 +38,9 @@ struct Table {
     wrong: BTreeMap<String, FileError>,
 }
 
+/// Bytes of the longest name of a service.
+const NAME_LEN_MAX: usize = 63;
+
 /// One running service.
 struct Running {
     service: Arc<Service>,
@@ -62,6 +65,20 @@ impl Exposer {
         let handle = this.0.handle.clone();
         tokio::spawn(async move { publish::withdraw_stale(&handle, &wanted).await });
         this
+    }
+
+    /// Where the file of a service of this name and text belongs.
+    ///
+    /// # Errors
+    /// It would not be understood there, or not be read because of its name.
+    pub fn place(&self, name: &str, text: &str) -> Result<PathBuf, FileError> {
+        let path = self.0.folder.join(format!("{name}.toml"));
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if name.is_empty() || name.len() > NAME_LEN_MAX || !name.bytes().all(fits) || name.starts_with('.') {
+            let what = format!("a service's name is 1 to {NAME_LEN_MAX} letters, digits, '-', '_' or '.'");
+            return Err(FileError { path, line: 1, what });
+        }
+        Service::parse(&path, text).map(|_| path)
     }
 
     /// What is wrong in a folder of service files, for `--check`. Blocks on the disk.
@@ -122,11 +139,15 @@ impl Exposer {
     #[must_use]
     pub fn list(&self) -> Vec<api::Service> {
         let table = self.table();
-        let running = table.running.values().map(|running| running.describe(table.wrong.get(&running.service.name)));
+        let running = table
+            .running
+            .values()
+            .map(|running| running.describe(&self.0.folder, table.wrong.get(&running.service.name)));
         let wrong = table.wrong.iter().filter(|(name, _)| !table.running.contains_key(*name));
         let wrong = wrong.map(|(name, error)| api::Service {
             name: name.clone(),
             state: error.to_string(),
+            file: error.path.display().to_string(),
             ..Default::default()
         });
         running.chain(wrong).collect()
@@ -181,7 +202,7 @@ impl Exposer {
 
 impl Running {
     /// The service as `expose list` shows it; `wrong` when its file has an error by now.
-    fn describe(&self, wrong: Option<&FileError>) -> api::Service {
+    fn describe(&self, folder: &Path, wrong: Option<&FileError>) -> api::Service {
         let service = &self.service;
         let state = match (wrong, self.status.state()) {
             (None, state) if state.is_empty() => "starting".into(),
@@ -198,6 +219,8 @@ impl Running {
             publish: service.publish,
             state,
             connections: self.status.connections.load(Ordering::Relaxed),
+            callers: self.status.callers(),
+            file: folder.join(format!("{}.toml", service.name)).display().to_string(),
         }
     }
 }

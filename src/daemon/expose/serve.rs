@@ -1,9 +1,10 @@
 //! One running service: listens, and joins each caller to the local service. The local
 //! service is connected before the caller is answered, so that its refusal is the caller's.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tarnet_core::crypto::ServiceId;
@@ -23,6 +24,8 @@ use crate::transport::look_up;
 
 /// State of a service that is as it should be.
 const LISTENING: &str = "listening";
+/// Callers that `expose list` names.
+const CALLERS_SHOWN_MAX: usize = 64;
 
 /// How a service does, for `expose list`.
 #[derive(Default)]
@@ -31,6 +34,8 @@ pub(super) struct Status {
     state: watch::Sender<String>,
     /// Connections now.
     pub(super) connections: AtomicUsize,
+    /// Those of them whose identity is proven, and how often each is connected.
+    callers: Mutex<BTreeMap<ServiceId, usize>>,
     /// Bytes that went through.
     pub(super) traffic: Traffic,
 }
@@ -56,6 +61,28 @@ impl Status {
             }
             waits
         });
+    }
+
+    /// Who is connected.
+    pub(super) fn callers(&self) -> Vec<String> {
+        let callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        callers.keys().take(CALLERS_SHOWN_MAX).map(ToString::to_string).collect()
+    }
+
+    /// A connection has begun, or ended.
+    fn count(&self, caller: Option<ServiceId>, begun: bool) {
+        if begun {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        let Some(caller) = caller else { return };
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = callers.entry(caller).or_default();
+        *left = if begun { *left + 1 } else { left.saturating_sub(1) };
+        if *left == 0 {
+            callers.remove(&caller);
+        }
     }
 
     /// Notes what it does.
@@ -198,11 +225,12 @@ async fn accept(serving: &Serving, mut listener: Listener) {
         };
         let serving = serving.clone();
         tokio::spawn(async move {
-            serving.status.connections.fetch_add(1, Ordering::Relaxed);
+            let caller = incoming.caller;
+            serving.status.count(caller, true);
             if let Err(error) = answer(&serving, incoming).await {
                 tracing::debug!(service = serving.service.name, %error, "a connection broke");
             }
-            serving.status.connections.fetch_sub(1, Ordering::Relaxed);
+            serving.status.count(caller, false);
             drop((own, all));
         });
     }

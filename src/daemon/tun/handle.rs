@@ -39,16 +39,16 @@ impl TunHandle {
         &self.name
     }
 
-    /// The link's own IPv4 address.
+    /// The first address of the IPv4 prefix, which is the link's own.
     #[must_use]
     pub fn ipv4(&self) -> Ipv4Addr {
-        self.shared.book.addresses().ours().0
+        self.shared.book.addresses().shown().0
     }
 
-    /// The link's own IPv6 address; `None` where the host has IPv6 switched off.
+    /// The first address of the IPv6 prefix; `None` where the host has IPv6 switched off.
     #[must_use]
     pub fn ipv6(&self) -> Option<Ipv6Addr> {
-        self.ipv6.then(|| self.shared.book.addresses().ours().1)
+        self.ipv6.then(|| self.shared.book.addresses().shown().1)
     }
 
     /// The MTU in use, bytes.

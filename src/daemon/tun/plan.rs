@@ -194,9 +194,13 @@ impl Addresses {
     /// scope would be taken for ordinary packets of the host while its own are still being tried (RFC 6724 §5).
     #[must_use]
     pub fn ours(&self) -> (Ipv4Addr, Ipv6Addr) {
-        let prefix = u128::from(self.ipv6.address) >> 64;
-        let link_local = (0xfe80 << 112) | prefix | u128::from(SLOT_OURS);
-        (self.v4(Slot(SLOT_OURS)), Ipv6Addr::from(link_local))
+        (self.v4(Slot(SLOT_OURS)), link_local(self.ipv6.address))
+    }
+
+    /// What `status` shows: the first addresses of both prefixes.
+    #[must_use]
+    pub fn shown(&self) -> (Ipv4Addr, Ipv6Addr) {
+        (self.v4(Slot(SLOT_OURS)), self.v6(Slot(SLOT_OURS)))
     }
 
     /// The DNS server's addresses.
@@ -204,6 +208,12 @@ impl Addresses {
     pub fn dns(&self) -> (Ipv4Addr, Ipv6Addr) {
         (self.v4(Slot(SLOT_DNS)), self.v6(Slot(SLOT_DNS)))
     }
+}
+
+/// The address on our link while `address` lies in its prefix: link-local, with the prefix's first 64 bits in it.
+#[must_use]
+pub fn link_local(address: Ipv6Addr) -> Ipv6Addr {
+    Ipv6Addr::from((0xfe80 << 112) | u128::from(address) >> 64 | u128::from(SLOT_OURS))
 }
 
 /// The IPv4 prefixes to try, in order. `seed` picks the ones in the private ranges, so that

@@ -24,6 +24,7 @@ use super::detect::{Flavor, Mode, detect};
 use super::direct::{self, Tree};
 use super::{facts, networkmanager, resolvconf};
 use crate::config::DnsMode;
+use crate::tun::plan::link_local;
 
 /// Where the paper lies in the packaged service.
 pub const PAPER: &str = "/run/tarnet/dns.want";
@@ -310,10 +311,8 @@ fn is_of_tun(link: &str, address: IpAddr) -> bool {
                 let mask = u32::from(mask.ip());
                 mask != 0 && u32::from(own.ip()) & mask == u32::from(v4) & mask
             }),
-            IpAddr::V6(v6) => own.as_sockaddr_in6().zip(mask.as_sockaddr_in6()).is_some_and(|(own, mask)| {
-                let mask = u128::from(mask.ip());
-                mask != 0 && u128::from(own.ip()) & mask == u128::from(v6) & mask
-            }),
+            // Our link's own address names the prefix, which is the link's by a route alone.
+            IpAddr::V6(v6) => own.as_sockaddr_in6().is_some_and(|own| own.ip() == link_local(v6)),
         }
     })
 }
