@@ -37,7 +37,7 @@ pub struct Listen {
 /// Why listening failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListenError {
-    /// Somebody listens on that owner, label and port already.
+    /// Somebody listens on that owner, label and port in that mode already.
     #[error("that port is taken")]
     Taken,
     /// The owner does not take sessions here.
@@ -86,11 +86,14 @@ struct Entry {
     channels: usize,
 }
 
+/// The listeners of one label, by mode: as ports of TCP and UDP are apart, so are those of streams and datagrams.
+type Modes = BTreeMap<Mode, ListenerId>;
+
 /// All listeners of a node.
 #[derive(Default)]
 pub(super) struct Listeners {
     by_id: BTreeMap<ListenerId, Entry>,
-    by_place: BTreeMap<(Owner, Port), BTreeMap<Option<String>, ListenerId>>,
+    by_place: BTreeMap<(Owner, Port), BTreeMap<Option<String>, Modes>>,
     next: u64,
 }
 
@@ -109,13 +112,13 @@ impl Listeners {
             return Err(ListenError::TooMany);
         }
         let place = self.by_place.entry((listen.owner, listen.port.clone())).or_default();
-        let label = canonical(listen.label.as_deref());
-        if place.contains_key(&label) {
+        let modes = place.entry(canonical(listen.label.as_deref())).or_default();
+        if modes.contains_key(&listen.mode) {
             return Err(ListenError::Taken);
         }
         let id = ListenerId(self.next);
         self.next += 1;
-        place.insert(label, id);
+        modes.insert(listen.mode, id);
         self.by_id.insert(id, Entry { listen, channels: 0 });
         Ok(id)
     }
@@ -123,12 +126,16 @@ impl Listeners {
     /// Removes a listener; its channels live on.
     pub fn remove(&mut self, id: ListenerId) {
         let Some(Entry { listen, .. }) = self.by_id.remove(&id) else { return };
-        let place = (listen.owner, listen.port);
-        if let Some(labels) = self.by_place.get_mut(&place) {
-            labels.remove(&canonical(listen.label.as_deref()));
-            if labels.is_empty() {
-                self.by_place.remove(&place);
+        let (place, label) = ((listen.owner, listen.port), canonical(listen.label.as_deref()));
+        let Some(labels) = self.by_place.get_mut(&place) else { return };
+        if let Some(modes) = labels.get_mut(&label) {
+            modes.remove(&listen.mode);
+            if modes.is_empty() {
+                labels.remove(&label);
             }
+        }
+        if labels.is_empty() {
+            self.by_place.remove(&place);
         }
     }
 
@@ -151,14 +158,13 @@ impl Listeners {
     /// The listener for a channel: the exact label, else an unlabelled one, else, if no label was carried, the port's only one.
     ///
     /// # Errors
-    /// No listener, or one of another mode.
+    /// No listener, or only ones of other modes.
     pub fn find(&self, owner: Owner, label: Option<&str>, port: &Port, mode: Mode) -> Result<ListenerId, Refusal> {
         let labels = self.by_place.get(&(owner, port.clone())).ok_or(Refusal::NoListener)?;
         let label = canonical(label);
         let only = || labels.values().next().filter(|_| label.is_none() && labels.len() == 1);
-        let id = *labels.get(&label).or_else(|| labels.get(&None)).or_else(only).ok_or(Refusal::NoListener)?;
-        let entry = self.by_id.get(&id).ok_or(Refusal::NoListener)?;
-        if entry.listen.mode == mode { Ok(id) } else { Err(Refusal::ModeMismatch) }
+        let modes = labels.get(&label).or_else(|| labels.get(&None)).or_else(only).ok_or(Refusal::NoListener)?;
+        modes.get(&mode).copied().ok_or(Refusal::ModeMismatch)
     }
 
     /// Whether that caller may open one more channel.
@@ -257,6 +263,25 @@ mod tests {
         table.add(listen(None, 80)).unwrap();
         let port = Port::from(80);
         assert_eq!(table.find(OWNER, None, &port, Mode::UnreliableUnordered), Err(Refusal::ModeMismatch));
+    }
+
+    #[test]
+    fn a_port_of_datagrams_stands_beside_that_of_streams() {
+        let mut table = Listeners::default();
+        let stream = table.add(listen(Some("ns"), 53)).unwrap();
+        let datagrams = Listen { mode: Mode::UnreliableUnordered, ..listen(Some("ns"), 53) };
+        let datagram = table.add(datagrams.clone()).unwrap();
+        assert_eq!(table.add(datagrams), Err(ListenError::Taken));
+        let port = Port::from(53);
+        for label in [Some("ns"), None] {
+            assert_eq!(table.find(OWNER, label, &port, Mode::ReliableOrdered), Ok(stream));
+            assert_eq!(table.find(OWNER, label, &port, Mode::UnreliableUnordered), Ok(datagram));
+            assert_eq!(table.find(OWNER, label, &port, Mode::ReliableUnordered), Err(Refusal::ModeMismatch));
+        }
+        table.remove(stream);
+        assert_eq!(table.find(OWNER, None, &port, Mode::ReliableOrdered), Err(Refusal::ModeMismatch));
+        table.remove(datagram);
+        assert!(table.by_place.is_empty());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 use super::TunError;
+use super::limits::MTU_FALLBACK;
 use super::overlap::{Taken, Way};
 use super::plan::{Addresses, Prefix, PrefixV4, PrefixV6};
 
@@ -21,6 +22,9 @@ use super::plan::{Addresses, Prefix, PrefixV4, PrefixV6};
 const METRIC: u32 = u32::MAX;
 /// Prefix length of the link's IPv6 network: the first /64 of our prefix.
 const LINK_V6_LEN: u8 = 64;
+
+/// Packets that the kernel may queue for us: 128 MiB at the largest, in practice bounded by the flows' windows.
+const QUEUE_LEN: u32 = 2_000;
 
 /// A netlink socket and the task that reads it.
 pub struct Routes {
@@ -99,6 +103,30 @@ impl Routes {
             if let Err(error) = self.handle.route().del(route).execute().await {
                 tracing::debug!(%error, "an unreachable route was not there to remove");
             }
+        }
+    }
+
+    /// Sets the device's MTU, or a smaller one where the kernel does not take it, and how much it queues for us. The
+    /// MTU that it has now.
+    ///
+    /// # Errors
+    /// The device is gone, or takes neither MTU.
+    pub async fn size_link(&self, name: &str, mtu: u16) -> Result<u16, TunError> {
+        let index = self.index(name).await?.ok_or_else(|| TunError::Device(format!("{name} is gone")))?;
+        let link = || LinkUnspec::new_with_index(index);
+        let queue = LinkAttribute::TxQueueLen(QUEUE_LEN);
+        // Inside a user namespace the kernel keeps its own length, which is enough to work with.
+        if let Err(error) = self.handle.link().set(link().append_extra_attribute(queue).build()).execute().await {
+            tracing::debug!(%error, "the TUN device keeps its queue length");
+        }
+        let set = |mtu: u16| self.handle.link().set(link().mtu(mtu.into()).build()).execute();
+        match set(mtu).await {
+            Ok(()) => Ok(mtu),
+            Err(error) if mtu > MTU_FALLBACK => {
+                tracing::warn!(%error, mtu, fallback = MTU_FALLBACK, "the TUN device does not take this MTU");
+                set(MTU_FALLBACK).await.map(|()| MTU_FALLBACK).map_err(TunError::from_netlink)
+            }
+            Err(error) => Err(TunError::from_netlink(error)),
         }
     }
 

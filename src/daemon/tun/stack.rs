@@ -22,7 +22,8 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 
 use super::limits::{CLOSE_TIMEOUT, READ_BYTES_MAX, SOCKET_BUFFER_BYTES, TIMER_MIN};
 
-/// Where packets for our kernel go. It must not block; a packet that cannot be taken is lost, and TCP repairs it.
+/// Where packets for our kernel go, with TCP's checksum left at zero. It must not block; a packet that cannot be
+/// taken is lost, and TCP repairs it.
 pub trait Transmit {
     /// Sends the packet of `length` bytes that `fill` writes.
     fn transmit_with<R>(&self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
@@ -236,14 +237,14 @@ fn prefix_len(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// What the device below the stack can do: packets from our own kernel need no verification.
+/// What the device below the stack can do: packets from our own kernel need no verification, and [`Transmit`] sees to
+/// the checksum of those to it.
 fn capabilities(mtu: usize) -> DeviceCapabilities {
     let mut capabilities = DeviceCapabilities::default();
     capabilities.medium = Medium::Ip;
     capabilities.max_transmission_unit = mtu;
     let mut checksum = ChecksumCapabilities::ignored();
     checksum.ipv4 = Checksum::Tx;
-    checksum.tcp = Checksum::Tx;
     capabilities.checksum = checksum;
     capabilities
 }
@@ -353,6 +354,22 @@ fn ip_header_len(packet: &[u8]) -> Option<usize> {
     }
 }
 
+/// Makes the checksum of a TCP packet without one the kernel's to finish: puts the sum of the pseudo-header there
+/// (RFC 9293 §3.1). Where the sum begins, and where behind it the checksum stands; `None` for no TCP packet.
+pub fn partial_checksum(packet: &mut [u8]) -> Option<(u16, u16)> {
+    let start = ip_header_len(packet)?;
+    let addresses = if packet.first()? >> 4 == 4 { packet.get(12..20)? } else { packet.get(8..40)? };
+    let words = addresses.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let length = u32::try_from(packet.len().checked_sub(start)?).ok()?;
+    let sum = words.sum::<u32>() + u32::from(super::packet::TCP) + (length >> 16) + (length & 0xffff);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = u16::try_from((sum & 0xffff) + (sum >> 16)).ok()?;
+    packet.get_mut(start + CHECKSUM_AT..start + CHECKSUM_AT + 2)?.copy_from_slice(&sum.to_be_bytes());
+    Some((u16::try_from(start).ok()?, u16::try_from(CHECKSUM_AT).ok()?))
+}
+
+/// Where a TCP header has its checksum.
+const CHECKSUM_AT: usize = 16;
 /// Bytes of an IPv6 header.
 const IPV6_HEADER_LEN: usize = 40;
 /// Bytes of a TCP header without options.

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::acting::Acting;
 use super::book::AddressBook;
-use super::device::{Device, Opened};
+use super::device::Device;
 use super::handle::TunHandle;
 use super::overlap::{self, Overlaps, Taken};
 use super::plan::{AddressPlan, Addresses};
@@ -91,7 +91,8 @@ pub async fn start(
     routes.block(&addresses).await?;
     let book = AddressBook::open(&folder, &plan)?;
     let book = if config.users.is_empty() { book } else { book.keeping_apart() };
-    let opened = open_device(&config, &addresses, parking).await?;
+    let device = open_device(&config, &addresses, parking).await?;
+    let mtu = routes.size_link(&config.name, config.mtu).await?;
     let ipv6 = routes.settle_link(&config.name, &addresses).await?;
     if acting.takes_forwarded() {
         gate::open(&routes, &addresses).await;
@@ -103,8 +104,8 @@ pub async fn start(
         .map_err(|(address, error)| TunError::DnsListen(address, error))?;
     let shared = Arc::new(Shared {
         node,
-        device: opened.device,
-        mtu: opened.mtu,
+        device,
+        mtu,
         book,
         acting,
         responder,
@@ -126,24 +127,24 @@ pub async fn start(
 }
 
 /// The device that an earlier run parked, if it is what we want; else a new one, which is parked.
-async fn open_device(config: &TunConfig, addresses: &Addresses, parking: &mut Parking) -> Result<Opened, TunError> {
+async fn open_device(config: &TunConfig, addresses: &Addresses, parking: &mut Parking) -> Result<Device, TunError> {
     let parked = parking.devices();
     let several = parked.len() > 1;
     let mut adopted = None;
     let any = !parked.is_empty();
     for descriptor in parked {
         if adopted.is_none() {
-            match Device::adopt(descriptor, &config.name, config.mtu) {
-                Ok(opened) => adopted = Some(opened),
+            match Device::adopt(descriptor, &config.name) {
+                Ok(device) => adopted = Some(device),
                 Err(error) => tracing::warn!(%error, "a parked TUN device is not used"),
             }
         }
     }
     match adopted {
-        Some(opened) if !several => {
+        Some(device) if !several => {
             tracing::info!(name = config.name, "the TUN device of the run before goes on");
-            parking.notifier.park(PARKED_NAME, opened.device.descriptor());
-            return Ok(opened);
+            parking.notifier.park(PARKED_NAME, device.descriptor());
+            return Ok(device);
         }
         _ => {}
     }
@@ -151,12 +152,12 @@ async fn open_device(config: &TunConfig, addresses: &Addresses, parking: &mut Pa
     if any {
         parking.let_go().await;
     }
-    let opened = match adopted {
-        Some(opened) => opened,
-        None => Device::open(&config.name, config.mtu, addresses)?,
+    let device = match adopted {
+        Some(device) => device,
+        None => Device::open(&config.name, addresses)?,
     };
-    parking.notifier.park(PARKED_NAME, opened.device.descriptor());
-    Ok(opened)
+    parking.notifier.park(PARKED_NAME, device.descriptor());
+    Ok(device)
 }
 
 /// Takes the device back from where it is parked.

@@ -131,7 +131,7 @@ impl Lab {
         let server = self.tun().book().addresses().dns().0;
         [RecordType::A, RecordType::AAAA].map(|kind| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             socket.send_to(&question(name, kind), (server, 53)).unwrap();
             let mut buffer = [0; 1_500];
             let length = socket.recv(&mut buffer).unwrap();
@@ -256,7 +256,7 @@ fn inside_datagrams() {
     for address in lab.addresses("blog.alice.") {
         let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         socket.connect((address, double::ECHO)).unwrap();
         // Empty, usual, jumbo, and nearly as large as UDP goes.
         for length in [0, 1, 1_200, 9_000, 65_000] {
@@ -382,7 +382,7 @@ fn inside_v4_only() {
     assert_eq!(lab.tun().ipv6(), None);
     let server = lab.tun().book().addresses().dns().0;
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let ask = |name: &str, kind| {
         socket.send_to(&question(name, kind), (server, 53)).unwrap();
         let mut buffer = [0; 1_500];
@@ -404,7 +404,7 @@ fn inside_v4_only() {
 fn ping(address: IpAddr) -> (IpAddr, u8) {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut request = [8, 0, 0, 0, 0, 1, 0, 1];
     // The checksum of a message whose other words are 0x0800, 1 and 1.
     request[2..4].copy_from_slice(&(!0x0802_u16).to_be_bytes());

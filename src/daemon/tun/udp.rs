@@ -7,8 +7,9 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tarnet_core::session::{Mode, Port};
@@ -133,7 +134,11 @@ async fn run(
         early: Bytes::new(),
     };
     match timeout(OPEN_TIMEOUT, shared.node.connect(request)).await.unwrap_or(Err(ConnectError::Timeout)) {
-        Ok(channel) => carry(shared, tuple, channel, &mut datagrams).await,
+        Ok(channel) => {
+            let (source, destination) = tuple;
+            let deliver = |reply: &[u8]| deliver(shared, destination, source, reply);
+            carry(channel, &mut datagrams, deliver, &shared.counters.udp_dropped, Idle::default()).await;
+        }
         Err(error) => {
             let why = match outcome(actor.verdict(error)) {
                 Outcome::Refuse => Unreachable::Port,
@@ -145,25 +150,46 @@ async fn run(
     }
 }
 
-/// Carries datagrams both ways until the flow is idle or its channel ends.
-async fn carry(shared: &Shared, tuple: Tuple, channel: Channel, datagrams: &mut mpsc::Receiver<Bytes>) {
+/// The silence after which a flow ends.
+#[derive(Clone, Copy)]
+struct Idle {
+    /// Before its first reply.
+    unanswered: Duration,
+    /// Afterwards.
+    answered: Duration,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self { unanswered: UDP_IDLE, answered: UDP_IDLE_ANSWERED }
+    }
+}
+
+/// Carries datagrams both ways until the flow is idle or its channel ends: silence in both directions, shorter
+/// before the first reply. What finds no room is `dropped`.
+async fn carry(
+    channel: Channel,
+    datagrams: &mut mpsc::Receiver<Bytes>,
+    mut deliver: impl FnMut(&[u8]),
+    dropped: &AtomicU64,
+    silence: Idle,
+) {
     let Channel { mut reader, mut writer } = channel;
-    let (source, destination) = tuple;
-    let mut idle = UDP_IDLE;
+    let mut idle = silence.unanswered;
     loop {
         tokio::select! {
             datagram = datagrams.recv() => {
                 let Some(datagram) = datagram else { return };
                 if writer.room() < datagram.len() {
-                    shared.counters.udp_dropped.fetch_add(1, Ordering::Relaxed);
+                    dropped.fetch_add(1, Ordering::Relaxed);
                 } else if writer.send(datagram).await.is_err() {
                     return;
                 }
             }
             reply = reader.recv() => {
                 let Ok(Some(reply)) = reply else { return };
-                idle = UDP_IDLE_ANSWERED;
-                deliver(shared, destination, source, &reply);
+                idle = silence.answered;
+                deliver(&reply);
             }
             () = sleep(idle) => return,
         }
@@ -213,4 +239,46 @@ fn handle_dns(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, quote: &Quote, data
         }
         drop(permit);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::{ChannelKey, Kicks, channel};
+
+    /// Far beyond any test.
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test]
+    async fn a_flow_ends_after_silence_and_an_answered_one_later() {
+        let (kicks, _kicked) = Kicks::new(64);
+        let dropped = AtomicU64::new(0);
+        let idle = Idle { unanswered: Duration::from_millis(20), answered: LONG };
+
+        let (front, mut end) = channel(ChannelKey(1), kicks.clone());
+        let (queue, mut datagrams) = mpsc::channel(UDP_QUEUE_LEN);
+        let (replied, mut heard) = mpsc::channel(1);
+        queue.try_send(Bytes::from_static(b"question")).unwrap();
+        end.give(Bytes::from_static(b"reply"));
+        let mut answered =
+            Box::pin(carry(front, &mut datagrams, |reply| replied.try_send(reply.to_vec()).unwrap(), &dropped, idle));
+        let reply = tokio::select! {
+            reply = heard.recv() => reply,
+            () = &mut answered => panic!("it ended before its reply"),
+        };
+        assert_eq!(reply.as_deref(), Some(&b"reply"[..]));
+
+        // One that nobody answers ends by itself, while the other stays.
+        let (front, _end) = channel(ChannelKey(2), kicks);
+        let (_queue, mut silent) = mpsc::channel(UDP_QUEUE_LEN);
+        tokio::select! {
+            () = carry(front, &mut silent, |_| (), &dropped, idle) => {}
+            () = &mut answered => panic!("the answered one ended first"),
+            () = sleep(Duration::from_secs(60)) => panic!("neither ended"),
+        }
+        assert_eq!(end.take().as_deref(), Some(&b"question"[..]));
+        // It ends with its channel.
+        drop(end);
+        assert!(timeout(Duration::from_secs(60), answered).await.is_ok());
+    }
 }
