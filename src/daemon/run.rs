@@ -224,6 +224,7 @@ async fn run(config: Config, paths: Paths, service: Service, guard: Option<PathB
         requests,
         conns,
         peers: loaded.peers,
+        pool: crate::channel::Pool::within_limit(config.node.memory_limit),
     };
     tokio::spawn(crate::memory::trim());
     let engine = tokio::spawn(Engine::run(parts, loaded.identities, engine_stopped));

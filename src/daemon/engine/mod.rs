@@ -25,7 +25,7 @@ use tarnet_core::session::ChannelRef;
 use tarnet_core::time::Instant;
 use tokio::sync::{mpsc, watch};
 
-use crate::channel::{ChannelKey, Kicks};
+use crate::channel::{ChannelKey, Kicks, Pool};
 use crate::handle::{Decision, Request};
 use crate::store::{Disk, KeyFolder};
 use crate::transport::{Clock, ConnEvent, ConnHandle, Dialler};
@@ -73,6 +73,8 @@ pub struct Parts {
     pub conns: mpsc::Receiver<ConnEvent>,
     /// Known peers, as loaded.
     pub peers: crate::peers::Peers,
+    /// The memory of all channels' queues.
+    pub pool: Pool,
 }
 
 /// The engine.
@@ -106,7 +108,7 @@ impl Engine {
         identities: Vec<(String, Arc<tarnet_core::crypto::SigningKey>)>,
         mut stop: watch::Receiver<bool>,
     ) {
-        let (kick, kicks) = Kicks::new(KICKS_LEN_MAX);
+        let (kick, kicks) = Kicks::within(KICKS_LEN_MAX, parts.pool);
         let (decide, decisions) = mpsc::channel(DECISIONS_LEN_MAX);
         let mut inboxes = Inboxes { requests: parts.requests, conns: parts.conns, kicks, decisions };
         let mut engine = Self {

@@ -149,7 +149,8 @@ impl Machine {
         let (node, requests) = NodeHandle::new();
         let (keys, disk) = (state.keys.clone(), state.disk.clone());
         let me = loaded.node.me();
-        let parts = Parts { node: loaded.node, clock, dialler, keys, disk, requests, conns, peers: loaded.peers };
+        let pool = crate::channel::Pool::new(1 << 24);
+        let parts = Parts { node: loaded.node, clock, dialler, keys, disk, requests, conns, peers: loaded.peers, pool };
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(Engine::run(parts, loaded.identities, stopped));
         Self { me, node, transport, folder, _stop: stop }

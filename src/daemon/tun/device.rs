@@ -118,12 +118,20 @@ impl Device {
         }
     }
 
-    /// The next packet if one is there.
+    /// Waits for packets and hands on those that are there, at most `most`. Whether that were all. Cancel-safe.
     ///
     /// # Errors
-    /// `WouldBlock` when none is; else the device is gone.
-    pub fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        receive(self.descriptor.get_ref(), buffer)
+    /// The device is gone.
+    pub async fn recv_each(&self, buffer: &mut [u8], most: usize, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
+        let mut ready = self.descriptor.readable().await?;
+        for _ in 0..most {
+            match ready.try_io(|descriptor| receive(descriptor.get_ref(), buffer)) {
+                Ok(Ok(length)) => each(buffer.get(..length).unwrap_or_default()),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     /// Sends a packet that is complete.

@@ -206,21 +206,17 @@ async fn read(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> io::Error {
     let mut buffer = vec![0; limits::PACKET_BYTES_MAX];
     let mut fragments = Fragments::default();
     loop {
-        let mut received = shared.device.recv(&mut buffer).await;
-        for more in (0..limits::READ_BATCH).rev() {
-            match received {
-                Ok(length) => handle_packet(shared, tasks, &mut fragments, buffer.get(..length).unwrap_or_default()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return error,
-            }
-            if more == 0 {
-                break;
-            }
-            received = shared.device.try_recv(&mut buffer);
-        }
+        let each = |packet: &[u8]| handle_packet(shared, tasks, &mut fragments, packet);
+        let all = match shared.device.recv_each(&mut buffer, limits::READ_BATCH, each).await {
+            Ok(all) => all,
+            Err(error) => return error,
+        };
         // Tasks that have ended are let go of here; their outcome was logged by themselves.
         while tasks.try_join_next().is_some() {}
-        tokio::task::yield_now().await;
+        // Where more packets wait, the flows have their turn in between; where none do, the wait gives it to them.
+        if !all {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
