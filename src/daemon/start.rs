@@ -129,5 +129,6 @@ fn link_config(config: &Config, keys: Arc<SigningKey>) -> link::Config {
         aes: Aead::hardware_aes(),
         max_inbound: config.node.max_inbound,
         max_outbound: config.node.max_outbound,
+        upload_limit: config.node.upload_limit,
     }
 }

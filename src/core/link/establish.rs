@@ -16,12 +16,11 @@ use std::time::Duration;
 use super::error::{Bye, Error};
 use super::gate::Source;
 use super::handshake::{Agreed, Initiator, Responder, check_first};
-use super::limits::{
-    BATCHES_OUTSTANDING, HALF_OPEN_MAX, HALF_OPEN_PER_SOURCE_MAX, HALF_OPEN_WHEN_FULL, HANDSHAKE_TIME_MAX,
-};
+use super::limits::{HALF_OPEN_MAX, HALF_OPEN_PER_SOURCE_MAX, HALF_OPEN_WHEN_FULL, HANDSHAKE_TIME_MAX};
 use super::links::{Conn, End, Link, Links, Timer, last_words};
 use super::liveness::{Liveness, cost};
 use super::scheduler::Scheduler;
+use super::speed::Speed;
 use super::{ConnId, Event, Pin, Transmit};
 use crate::crypto::PeerId;
 use crate::defence::{self, Defence};
@@ -184,8 +183,9 @@ impl Links {
             confirmed: None,
             scheduler: Scheduler::default(),
             liveness: Liveness::new(now.instant, rtt, &mut self.rng),
-            credit: BATCHES_OUTSTANDING,
+            speed: Speed::default(),
             in_ring: false,
+            held: false,
             rx_bytes: 0,
             tx_bytes: 0,
         };

@@ -36,8 +36,18 @@ pub const MESSAGE_LEN_MAX: usize = BATCH_LEN_MAX - 5;
 pub const CELL_LEN_MAX: usize = 16_384 + HEAD_LEN_MAX;
 /// The part of a message that callers pass apart from its body.
 pub const HEAD_LEN_MAX: usize = 16;
-/// Batches handed to the transport and not yet written.
+/// Batches handed to the transport and not yet written, on a fast link; one on a slow link.
 pub const BATCHES_OUTSTANDING: u8 = 2;
+/// Time that a batch may take on the wire: what comes first waits for the batch before it.
+pub const BATCH_TIME: Duration = Duration::from_millis(5);
+/// Where a batch ends on the slowest link: one full cell, and small ones in what the frame's bucket has left.
+pub const BATCH_LEN_SLOW: usize = 8 * BUCKET_LEN - TAG_LEN;
+/// Time over which the speed of a busy link is measured.
+pub const SPEED_SAMPLE: Duration = Duration::from_millis(10);
+/// Bytes that the transport may hold unsent, on the fastest link and before its speed is known.
+pub const UNSENT_MAX: u32 = 128 * 1024;
+/// The same on the slowest link.
+pub const UNSENT_MIN: u32 = 8 * 1024;
 
 /// A key seals for at most this long (PROTOCOL.md §3).
 pub const RATCHET_TIME: Duration = Duration::from_secs(120);
@@ -54,8 +64,13 @@ pub const CELL_QUEUE_LOW: usize = 1 << 16;
 pub const MESSAGE_CHARGE: usize = 256;
 /// What a flow may send per turn: at least one cell of the largest size.
 pub const QUANTUM: usize = CELL_LEN_MAX;
-/// A cell that waited longer is marked.
+/// A cell that waited longer is marked; on a slow link, one that waited longer than [`DELAY_TARGET_CELLS`] take.
 pub const DELAY_TARGET: Duration = Duration::from_millis(5);
+/// Full cells that may wait on a slow link without a mark: fewer, and the wire falls idle between two of them.
+pub const DELAY_TARGET_CELLS: u32 = 2;
+
+/// Time whose bytes the upload limit lets go at once: several times the granularity of an event loop's timers.
+pub const UPLOAD_BURST: Duration = Duration::from_millis(10);
 
 /// Silence after which an idle link is pinged. An exchange is two frames of 256 bytes: 34 bytes/s per link.
 pub const PING_IDLE: Duration = Duration::from_secs(15);

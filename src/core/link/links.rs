@@ -14,6 +14,8 @@ use super::handshake::{Initiator, Responder, Terms};
 use super::limits::FLOOR_LEARNED_MAX;
 use super::liveness::{Liveness, cost};
 use super::scheduler::Scheduler;
+use super::speed::Speed;
+use super::upload::Upload;
 use super::{Config, ConnId, Counters, Event, LinkStatus, Pin, Transmit};
 use crate::crypto::{Aead, Group, PeerId};
 use crate::defence::{self, Defence};
@@ -29,6 +31,8 @@ pub(super) enum Timer {
     Handshake(ConnId),
     /// A link may have to ping, or be dead. May fire early.
     Liveness(ConnId),
+    /// The upload limit lets more go.
+    Upload,
 }
 
 /// The state of a connection.
@@ -56,10 +60,12 @@ pub(super) struct Link {
     pub(super) confirmed: Option<u64>,
     pub(super) scheduler: Scheduler,
     pub(super) liveness: Liveness,
-    /// Batches that the transport may still take.
-    pub(super) credit: u8,
+    /// How fast the transport takes batches, and whether it may have another.
+    pub(super) speed: Speed,
     /// Whether it waits in the ring of links with a batch to give.
     pub(super) in_ring: bool,
+    /// Whether it waits for the upload limit.
+    pub(super) held: bool,
     pub(super) rx_bytes: u64,
     pub(super) tx_bytes: u64,
 }
@@ -103,6 +109,9 @@ pub struct Links {
     pub(super) transmits: VecDeque<Transmit>,
     /// Links with something to send and credit for it.
     pub(super) ring: VecDeque<ConnId>,
+    pub(super) upload: Upload,
+    /// Links with something to send that the upload limit does not let go yet.
+    pub(super) held: VecDeque<ConnId>,
     pub(super) events: VecDeque<Event>,
     pub(super) counters: Counters,
     /// Counts events whose order decides between simultaneous dials.
@@ -118,6 +127,7 @@ impl Links {
     #[must_use]
     pub fn new(config: Config, rng: Rng) -> Self {
         let (max_inbound, max_outbound) = (config.max_inbound, config.max_outbound);
+        let upload = Upload::new(config.upload_limit);
         Self {
             terms: Terms::new(config),
             rng,
@@ -130,6 +140,8 @@ impl Links {
             timers: Timers::default(),
             transmits: VecDeque::new(),
             ring: VecDeque::new(),
+            upload,
+            held: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
             step: 0,

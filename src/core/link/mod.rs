@@ -23,9 +23,11 @@ pub mod limits;
 mod links;
 mod liveness;
 mod scheduler;
+mod speed;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod upload;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -62,6 +64,8 @@ pub struct Config {
     pub max_inbound: usize,
     /// Links dialed, at most.
     pub max_outbound: usize,
+    /// Bytes of frames per second that all links together send, at most.
+    pub upload_limit: Option<u64>,
 }
 
 /// Whom a dialed address is expected to lead to.
@@ -106,6 +110,8 @@ pub enum Class {
         flow: u64,
         /// Goes before bulk as long as it sends little.
         interactive: bool,
+        /// It passes through, so a long wait here marks it; our own sessions see their queue without.
+        transit: bool,
     },
 }
 
@@ -146,6 +152,13 @@ pub enum Transmit {
         conn: ConnId,
         /// The plaintext.
         batch: BytesMut,
+    },
+    /// Hold at most so many bytes that are handed to the system and not sent, so that queues stay here.
+    Unsent {
+        /// On this connection.
+        conn: ConnId,
+        /// Bytes.
+        len: u32,
     },
     /// Close, after everything before has been sent.
     Close {

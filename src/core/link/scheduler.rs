@@ -1,7 +1,8 @@
 //! What goes into a link's next batch: control first, then cells by deficit round robin over
-//! flows. An interactive flow has its turn before bulk until it has used up a quantum; then it
-//! is bulk. A cell that waited longer than the delay target is marked. Queues hold references
-//! to bodies; the one copy is into the batch. Work per message is constant, but for a scan of
+//! flows. An interactive flow has its turn before bulk until it has used up a quantum or has
+//! nothing more to send; then it is bulk until its turn there has come, so that no flow gains by
+//! sending little at a time (RFC 8290 §4.2). A cell in transit that waited longer than the delay
+//! target is marked. Queues hold references to bodies; the one copy is into the batch. Work per message is constant, but for a scan of
 //! queue lengths per cell dropped.
 //!
 //! Bounds: bytes of control (beyond: the caller closes the link), bytes of cells (beyond: the
@@ -9,13 +10,14 @@
 //! bounds flows too.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use super::limits::{
-    BATCH_LEN_MAX, CELL_QUEUE_LOW, CELL_QUEUE_MAX, CONTROL_QUEUE_MAX, DELAY_TARGET, HEAD_LEN_MAX, MESSAGE_CHARGE,
-    QUANTUM,
+    BATCH_LEN_MAX, CELL_QUEUE_LOW, CELL_QUEUE_MAX, CONTROL_QUEUE_MAX, HEAD_LEN_MAX, MESSAGE_CHARGE, QUANTUM,
 };
+use super::upload::Pass;
 use crate::defence::{self, Defence};
 use crate::time::Instant;
 use crate::wire::link::put_message;
@@ -32,6 +34,8 @@ pub(super) struct Message {
     head_len: u8,
     head: [u8; HEAD_LEN_MAX],
     body: Bytes,
+    /// It passes through: where it comes from does not see how long it waits here.
+    transit: bool,
 }
 
 impl Message {
@@ -39,7 +43,12 @@ impl Message {
     pub(super) fn new(kind: u8, head: &[u8], body: Bytes) -> Option<Self> {
         let mut kept = [0; HEAD_LEN_MAX];
         kept.get_mut(..head.len())?.copy_from_slice(head);
-        Some(Self { kind, head_len: u8::try_from(head.len()).ok()?, head: kept, body })
+        Some(Self { kind, head_len: u8::try_from(head.len()).ok()?, head: kept, body, transit: false })
+    }
+
+    /// The message, in transit or not.
+    pub(super) fn in_transit(self, transit: bool) -> Self {
+        Self { transit, ..self }
     }
 
     /// Bytes of head and body.
@@ -62,13 +71,13 @@ impl Message {
         put_message(batch, self.kind, &self.head[..usize::from(self.head_len)], &self.body);
     }
 
-    /// Marks it, if it is a cell. Whether it was.
+    /// Marks it, if it is a cell in transit. Whether it was.
     fn mark(&mut self) -> bool {
-        let is_cell = self.kind == kind::CELL && usize::from(self.head_len) > CELL_FLAGS_AT;
-        if is_cell {
+        let can = self.transit && self.kind == kind::CELL && usize::from(self.head_len) > CELL_FLAGS_AT;
+        if can {
             self.head[CELL_FLAGS_AT] |= CELL_MARKED;
         }
-        is_cell
+        can
     }
 }
 
@@ -88,6 +97,17 @@ pub(super) struct Tally {
     pub(super) dropped: u64,
     /// Cells marked for their waiting time.
     pub(super) marked: u64,
+}
+
+/// What may go into a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    /// Which messages.
+    pub(super) pass: Pass,
+    /// Where a batch of more than one message ends.
+    pub(super) len_max: usize,
+    /// Cells in transit that waited longer are marked.
+    pub(super) delay_target: Duration,
 }
 
 /// Control messages that pile up beyond their bound.
@@ -144,9 +164,14 @@ impl Scheduler {
         self.control.is_empty() && self.cell_bytes == 0
     }
 
-    /// Whether sessions may add cells of their own.
-    pub(super) fn has_room(&self) -> bool {
-        self.cell_bytes < CELL_QUEUE_LOW
+    /// Whether control messages wait.
+    pub(super) fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// Whether sessions may add cells of their own, on a link with batches of `batch_len`: one ahead.
+    pub(super) fn has_room(&self, batch_len: usize) -> bool {
+        self.cell_bytes < batch_len.min(CELL_QUEUE_LOW)
     }
 
     /// Bytes that wait, with bookkeeping: an upper bound of what a batch could take.
@@ -159,10 +184,17 @@ impl Scheduler {
         self.tally
     }
 
-    /// Appends to the batch what comes next, until it is full or nothing waits. Whether cells went in.
-    pub(super) fn fill(&mut self, now: Instant, batch: &mut BytesMut) -> bool {
-        while let Some(message) = self.control.front() {
-            if batch.len() + message.encoded_len() > BATCH_LEN_MAX {
+    /// Appends to the batch what comes next, until it is full or nothing waits that may go. Whether cells went in.
+    pub(super) fn fill(&mut self, now: Instant, share: Share, batch: &mut BytesMut) -> bool {
+        let start = batch.len();
+        let full = |batch: &BytesMut, len: usize| {
+            let end = batch.len() + len;
+            end > BATCH_LEN_MAX || batch.len() > start && end > share.len_max
+        };
+        while share.pass >= Pass::Control
+            && let Some(message) = self.control.front()
+        {
+            if full(batch, message.encoded_len()) {
                 return false;
             }
             message.write(batch);
@@ -170,19 +202,29 @@ impl Scheduler {
             self.control.pop_front();
         }
         let before = batch.len();
-        while self.next_cell(now, batch) {}
+        while share.pass >= Pass::Cells && self.next_cell(now, share.delay_target, &full, batch) {}
         batch.len() > before
     }
 
     /// Gives the flow whose turn it is its turn; false when the batch is full or no cell waits.
-    fn next_cell(&mut self, now: Instant, batch: &mut BytesMut) -> bool {
+    fn next_cell(
+        &mut self,
+        now: Instant,
+        delay_target: Duration,
+        full: &impl Fn(&BytesMut, usize) -> bool,
+        batch: &mut BytesMut,
+    ) -> bool {
         let from_interactive = !self.interactive.is_empty();
         let ring = if from_interactive { &mut self.interactive } else { &mut self.bulk };
         let Some(&slot) = ring.front() else { return false };
         let flow = &mut self.flows[slot];
         let Some((_, message)) = flow.cells.front() else {
             ring.pop_front();
-            self.retire(slot);
+            if from_interactive {
+                self.bulk.push_back(slot);
+            } else {
+                self.retire(slot);
+            }
             return true;
         };
         let len = message.encoded_len();
@@ -192,14 +234,14 @@ impl Scheduler {
             self.bulk.push_back(slot);
             return true;
         }
-        if batch.len() + len > BATCH_LEN_MAX {
+        if full(batch, len) {
             return false;
         }
         flow.deficit -= len;
         if let Some((queued, mut message)) = flow.cells.pop_front() {
             self.lens[slot] -= message.charge();
             self.cell_bytes -= message.charge();
-            if now - queued > DELAY_TARGET && message.mark() {
+            if now - queued > delay_target && message.mark() {
                 self.tally.marked += 1;
             }
             message.write(batch);
@@ -242,13 +284,15 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::{BATCH_LEN_SLOW, DELAY_TARGET};
     use super::*;
     use crate::wire::link::next_message;
 
     const HEAD: [u8; 5] = [1, 2, 3, 4, 0x80];
+    const ALL: Share = Share { pass: Pass::Cells, len_max: BATCH_LEN_MAX, delay_target: DELAY_TARGET };
 
     fn cell(tag: u8, len: usize) -> Message {
-        Message::new(kind::CELL, &HEAD, Bytes::from(vec![tag; len])).unwrap()
+        Message::new(kind::CELL, &HEAD, Bytes::from(vec![tag; len])).unwrap().in_transit(true)
     }
 
     fn at(ms: u64) -> Instant {
@@ -257,8 +301,13 @@ mod tests {
 
     /// One batch: kind, flags of a cell and last byte of every message.
     fn batch(scheduler: &mut Scheduler, now: Instant) -> Vec<(u8, u8, u8)> {
+        batch_of(scheduler, now, ALL)
+    }
+
+    /// The same, of what the share lets through.
+    fn batch_of(scheduler: &mut Scheduler, now: Instant, share: Share) -> Vec<(u8, u8, u8)> {
         let mut batch = BytesMut::new();
-        scheduler.fill(now, &mut batch);
+        scheduler.fill(now, share, &mut batch);
         assert!(batch.len() <= BATCH_LEN_MAX);
         let mut batch = batch.freeze();
         let mut out = Vec::new();
@@ -346,7 +395,7 @@ mod tests {
         assert!(scheduler.flows.len() <= 10_000 && scheduler.cell_bytes <= CELL_QUEUE_MAX);
         let kept = drain(&mut scheduler, at(0)).len();
         assert!(kept <= CELL_QUEUE_MAX / MESSAGE_CHARGE);
-        scheduler.fill(at(0), &mut BytesMut::new());
+        scheduler.fill(at(0), ALL, &mut BytesMut::new());
         assert!(scheduler.by_id.is_empty() && scheduler.interactive.is_empty() && scheduler.bulk.is_empty());
         assert_eq!(scheduler.free.len(), scheduler.flows.len());
     }
@@ -363,14 +412,65 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_that_sends_little_at_a_time_takes_turns_with_bulk() {
+        let mut scheduler = Scheduler::default();
+        let short = Share { len_max: BATCH_LEN_SLOW, ..ALL };
+        let mut bytes = [0usize; 3];
+        for _ in 0..400 {
+            while scheduler.by_id.get(&1).is_none_or(|slot| scheduler.lens[*slot] < 40_000) {
+                scheduler.push_cell(at(0), 1, false, cell(1, 2000));
+            }
+            // One quantum at a time, as an interactive flow: it never has more than one turn's worth.
+            (0..7).for_each(|_| scheduler.push_cell(at(0), 2, true, cell(2, 2000)));
+            for (_, _, tag) in batch_of(&mut scheduler, at(0), short) {
+                bytes[usize::from(tag)] += 2000;
+            }
+        }
+        assert!(bytes[1] * 10 > (bytes[1] + bytes[2]) * 4, "{bytes:?}");
+    }
+
+    #[test]
+    fn short_batches_take_at_least_one_message_and_a_share_keeps_the_rest_back() {
+        let mut scheduler = Scheduler::default();
+        for tag in [1, 2, 3] {
+            scheduler.push_cell(at(0), 1, false, cell(tag, 16_000));
+        }
+        scheduler.push_control(Message::new(kind::ADVERT, &[], Bytes::from(vec![9; 20_000])).unwrap()).unwrap();
+        scheduler.push_control(Message::new(kind::ADVERT, &[], Bytes::from_static(&[8])).unwrap()).unwrap();
+        let short = Share { len_max: BATCH_LEN_SLOW, ..ALL };
+        let tags = |scheduler: &mut Scheduler, share| {
+            batch_of(scheduler, at(0), share).iter().map(|cell| cell.2).collect::<Vec<_>>()
+        };
+        assert!(tags(&mut scheduler, Share { pass: Pass::Life, ..short }).is_empty());
+        assert_eq!(tags(&mut scheduler, Share { pass: Pass::Control, ..short }), [9]);
+        assert!(scheduler.has_control());
+        assert_eq!(tags(&mut scheduler, Share { pass: Pass::Control, ..short }), [8]);
+        assert!(tags(&mut scheduler, Share { pass: Pass::Control, ..short }).is_empty());
+        assert_eq!([(); 3].map(|()| tags(&mut scheduler, short)), [[1], [2], [3]]);
+    }
+
+    #[test]
+    fn our_own_cells_are_not_marked_and_a_slow_link_marks_later() {
+        let mut scheduler = Scheduler::default();
+        let own = |scheduler: &mut Scheduler| scheduler.push_cell(at(0), 1, false, cell(1, 10).in_transit(false));
+        own(&mut scheduler);
+        scheduler.push_cell(at(0), 2, false, cell(2, 10));
+        let slow = Share { delay_target: DELAY_TARGET * 3, ..ALL };
+        assert_eq!(batch_of(&mut scheduler, at(15), slow), [(kind::CELL, 0x80, 1), (kind::CELL, 0x80, 2)]);
+        own(&mut scheduler);
+        scheduler.push_cell(at(0), 2, false, cell(2, 10));
+        assert_eq!(batch_of(&mut scheduler, at(16), slow), [(kind::CELL, 0x80, 1), (kind::CELL, 0x81, 2)]);
+    }
+
+    #[test]
     fn control_beyond_its_bound_is_reported_and_room_follows_the_queue() {
         let mut scheduler = Scheduler::default();
         let control = || Message::new(kind::ADVERT, &[], Bytes::from(vec![0; 60_000])).unwrap();
         let taken = (0..100).take_while(|_| scheduler.push_control(control()).is_ok()).count();
         assert_eq!(taken, CONTROL_QUEUE_MAX / (60_000 + MESSAGE_CHARGE));
-        assert!(scheduler.has_room());
+        assert!(scheduler.has_room(BATCH_LEN_MAX));
         (0..40).for_each(|_| scheduler.push_cell(at(0), 1, false, cell(1, 2000)));
-        assert!(!scheduler.has_room());
+        assert!(!scheduler.has_room(BATCH_LEN_MAX));
         assert!(Message::new(1, &[0; HEAD_LEN_MAX + 1], Bytes::new()).is_none());
     }
 }

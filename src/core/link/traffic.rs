@@ -4,10 +4,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::error::{Bye, Error};
 use super::frame::Padding;
-use super::limits::{BATCH_LEN_MAX, BATCHES_OUTSTANDING, CELL_LEN_MAX, MESSAGE_LEN_MAX};
+use super::limits::{BATCH_LEN_MAX, CELL_LEN_MAX, MESSAGE_LEN_MAX};
 use super::links::{Conn, End, Link, Links, Timer};
 use super::liveness::{Due, cost};
-use super::scheduler::Message;
+use super::scheduler::{Message, Share};
+use super::upload::Pass;
 use super::{Class, ConnId, Dropped, Event, Transmit};
 use crate::crypto::{PeerId, TAG_LEN};
 use crate::time::Now;
@@ -37,9 +38,12 @@ impl Links {
     }
 
     /// The transport may take one more batch.
-    pub fn handle_ready(&mut self, _now: Now, conn: ConnId) {
+    pub fn handle_ready(&mut self, now: Now, conn: ConnId) {
         let Some(link) = self.link_mut(conn) else { return };
-        link.credit = (link.credit + 1).min(BATCHES_OUTSTANDING);
+        let waiting = !link.scheduler.is_empty();
+        if let Some(len) = link.speed.handle_written(now.instant, waiting) {
+            self.transmits.push_back(Transmit::Unsent { conn, len });
+        }
         self.activate(conn);
     }
 
@@ -49,6 +53,7 @@ impl Links {
             match timer {
                 Timer::Handshake(conn) => self.end(conn, Error::TimedOut, End::Silently),
                 Timer::Liveness(conn) => self.check_liveness(now, conn),
+                Timer::Upload => self.release_held(),
             }
         }
     }
@@ -76,8 +81,8 @@ impl Links {
                     return Err(Dropped::NoLink);
                 }
             }
-            Class::Cell { flow, interactive } if message.len() <= CELL_LEN_MAX => {
-                link.scheduler.push_cell(now.instant, flow, interactive, message);
+            Class::Cell { flow, interactive, transit } if message.len() <= CELL_LEN_MAX => {
+                link.scheduler.push_cell(now.instant, flow, interactive, message.in_transit(transit));
             }
             Class::Control | Class::Cell { .. } => return Err(Dropped::TooLong),
         }
@@ -89,7 +94,7 @@ impl Links {
     #[must_use]
     pub fn room(&self, peer: &PeerId) -> bool {
         match self.by_peer.get(peer).and_then(|conn| self.conns.get(conn)) {
-            Some(Conn::Linked(link)) => link.scheduler.has_room(),
+            Some(Conn::Linked(link)) => link.scheduler.has_room(link.speed.batch_len().min(self.upload.batch_len())),
             Some(Conn::Dialing { .. } | Conn::Accepted { .. } | Conn::Answered { .. }) | None => false,
         }
     }
@@ -101,14 +106,21 @@ impl Links {
         }
         let padding = self.terms.padding();
         while let Some(conn) = self.ring.pop_front() {
+            let pass = self.upload.check(now.instant);
+            let len_max = self.upload.batch_len();
             let Some(link) = self.link_mut(conn) else { continue };
             link.in_ring = false;
-            let Some((batch, deadline_moved)) = link.next_batch(now, padding) else { continue };
-            if deadline_moved {
+            if link.urgency() > pass {
+                self.hold(conn, pass);
+                continue;
+            }
+            let Some(next) = link.next_batch(now, padding, pass, len_max) else { continue };
+            self.upload.handle_sent(next.frame_len);
+            if next.deadline_moved {
                 self.arm(conn);
             }
             self.activate(conn);
-            return Some(Transmit::Batch { conn, batch });
+            return Some(Transmit::Batch { conn, batch: next.batch });
         }
         None
     }
@@ -117,9 +129,33 @@ impl Links {
     pub(super) fn activate(&mut self, conn: ConnId) {
         let Some(Conn::Linked(link)) = self.conns.get_mut(&conn) else { return };
         let waits = !link.scheduler.is_empty() || link.liveness.has_message();
-        if waits && link.credit > 0 && !link.in_ring && link.confirmed.is_some() {
+        let held = link.held && link.urgency() == Pass::Cells;
+        if waits && link.speed.has_credit() && !link.in_ring && link.confirmed.is_some() && !held {
             link.in_ring = true;
             self.ring.push_back(conn);
+        }
+    }
+
+    /// Lets a link wait until the upload limit lets more go than `pass`.
+    fn hold(&mut self, conn: ConnId, pass: Pass) {
+        let Some(link) = self.link_mut(conn) else { return };
+        if !std::mem::replace(&mut link.held, true) {
+            self.held.push_back(conn);
+        }
+        if let Some(at) = self.upload.more_at(pass)
+            && self.timers.at(&Timer::Upload).is_none_or(|armed| armed > at)
+        {
+            self.timers.set(Timer::Upload, at);
+        }
+    }
+
+    /// Gives the links that waited for the upload limit their turn, in the order in which they came.
+    fn release_held(&mut self) {
+        for conn in std::mem::take(&mut self.held) {
+            if let Some(link) = self.link_mut(conn) {
+                link.held = false;
+                self.activate(conn);
+            }
         }
     }
 
@@ -186,14 +222,36 @@ impl Links {
     }
 }
 
+/// A batch to hand over.
+struct Next {
+    batch: BytesMut,
+    /// Bytes that it will have as a frame.
+    frame_len: usize,
+    /// Whether the liveness deadline moved.
+    deadline_moved: bool,
+}
+
 impl Link {
-    /// The next batch, if there is anything to send and credit for it; and whether the liveness deadline moved.
-    fn next_batch(&mut self, now: Now, padding: Padding) -> Option<(BytesMut, bool)> {
-        if self.credit == 0 {
+    /// What the upload limit must let through for the link to send what comes first.
+    fn urgency(&self) -> Pass {
+        if self.liveness.has_message() {
+            Pass::Life
+        } else if self.scheduler.has_control() {
+            Pass::Control
+        } else {
+            Pass::Cells
+        }
+    }
+
+    /// The next batch, if there is anything that may go and credit for it.
+    fn next_batch(&mut self, now: Now, padding: Padding, pass: Pass, len_max: usize) -> Option<Next> {
+        if !self.speed.has_credit() {
             return None;
         }
-        let len_max = (1 + 2 * PING_LEN + self.scheduler.waiting()).min(BATCH_LEN_MAX);
-        let mut batch = BytesMut::with_capacity(padding.frame_len(len_max));
+        let len_max = len_max.min(self.speed.batch_len());
+        let longest = if self.scheduler.has_control() { BATCH_LEN_MAX } else { len_max.max(CELL_LEN_MAX) };
+        let capacity = 1 + 2 * PING_LEN + self.scheduler.waiting().min(longest);
+        let mut batch = BytesMut::with_capacity(padding.frame_len(capacity.min(BATCH_LEN_MAX)));
         batch.put_u8(0);
         if let Some(token) = self.liveness.take_pong() {
             put_message(&mut batch, kind::PONG, &[], &token);
@@ -201,12 +259,14 @@ impl Link {
         if let Some(token) = self.liveness.take_ping(now.instant) {
             put_message(&mut batch, kind::PING, &[], &token);
         }
-        let cells = self.scheduler.fill(now.instant, &mut batch);
+        let share = Share { pass, len_max, delay_target: self.speed.delay_target() };
+        let cells = self.scheduler.fill(now.instant, share, &mut batch);
         if batch.len() == 1 {
             return None;
         }
-        self.credit -= 1;
-        self.tx_bytes += padding.frame_len(batch.len()) as u64;
-        Some((batch, cells && self.liveness.cells_sent(now.instant)))
+        let frame_len = padding.frame_len(batch.len());
+        self.speed.handle_sent(now.instant, frame_len);
+        self.tx_bytes += frame_len as u64;
+        Some(Next { batch, frame_len, deadline_moved: cells && self.liveness.cells_sent(now.instant) })
     }
 }

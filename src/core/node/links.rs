@@ -80,7 +80,8 @@ impl<S: Store> Node<S> {
         match self.paths.handle_cell(now, peer, body) {
             CellAction::Forward { to, flow, head, body } => {
                 self.counters.relayed_bytes += body.len() as u64;
-                let class = Class::Cell { flow, interactive: false };
+                let interactive = body.len() < super::limits::INTERACTIVE_LEN;
+                let class = Class::Cell { flow, interactive, transit: true };
                 // A link that is gone closes its paths at once: nothing to do for this cell.
                 let _ = self.links.send(now, &to, class, kind::CELL, &head, body.freeze());
             }
@@ -137,7 +138,8 @@ impl<S: Store> Node<S> {
             match self.carriers.way(carrier) {
                 Some(Way::Path(path)) => {
                     if let Some((peer, flow, head)) = self.paths.cell_head(path) {
-                        let class = Class::Cell { flow, interactive: packet.len() < super::limits::INTERACTIVE_LEN };
+                        let interactive = packet.len() < super::limits::INTERACTIVE_LEN;
+                        let class = Class::Cell { flow, interactive, transit: false };
                         let _ = self.links.send(now, &peer, class, kind::CELL, &head, packet.freeze());
                     }
                 }

@@ -109,11 +109,18 @@ fn bad_values_name_file_line_key_and_what_would_do() {
 }
 
 #[test]
+fn rate_limits_are_bytes_per_second_and_not_absurd() {
+    let config = from_file("[node]\nupload_limit = '10Mbit'\ndownload_limit = '1MB/s'").unwrap();
+    assert_eq!((config.node.upload_limit, config.node.download_limit), (Some(1_250_000), Some(1_000_000)));
+    let config = from_file("[node]\nupload_limit = ''").unwrap();
+    assert_eq!((config.node.upload_limit, config.node.download_limit), (None, None));
+    assert!(message("[node]\nupload_limit = '1kbit'").contains("at least"));
+}
+
+#[test]
 fn what_is_not_enforced_yet_is_refused() {
     for text in [
         "[node]\nmemory_limit = '64MiB'",
-        "[node]\nupload_limit = '10Mbit'",
-        "[node]\ndownload_limit = '1MB/s'",
         "[link]\npadding = 'constant:1Mbit'",
         "[transport.ws]\nlisten = ['127.0.0.1:8080']",
         "[transport.ws]\npath = '/x'",

@@ -4,6 +4,7 @@ use tarnet_core::link::ConnId;
 use tokio::sync::mpsc;
 
 use super::conn::{CloseReason, ConnEvent, FrameOpener, ToReader};
+use super::download::Download;
 use super::limits::{FRAME_LEN_MAX, HANDSHAKE_LEN_MAX};
 use super::pipe::FrameRead;
 
@@ -13,6 +14,7 @@ pub(super) async fn run<R: FrameRead>(
     mut reader: R,
     mut mail: mpsc::Receiver<ToReader>,
     events: mpsc::Sender<ConnEvent>,
+    download: Download,
 ) -> CloseReason {
     let mut opener = match handshake(conn, &mut reader, &mut mail, &events).await {
         Ok(opener) => opener,
@@ -24,6 +26,7 @@ pub(super) async fn run<R: FrameRead>(
             Ok(None) => return CloseReason::Peer,
             Err(error) => return error.into(),
         };
+        download.take(frame.len()).await;
         let batch = match opener.open(frame) {
             Ok(batch) => batch,
             Err(why) => return CloseReason::Frame(why),

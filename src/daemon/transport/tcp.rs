@@ -14,11 +14,12 @@ use std::io::{self, IoSlice};
 use bytes::{Buf, BytesMut};
 use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
+use tarnet_core::link::limits::UNSENT_MAX;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::limits::{FRAMES_PER_WRITE_MAX, KEEPALIVE_IDLE, NOT_SENT_MAX, READ_LEN_MAX, READ_LEN_MIN, READS_SMALL_MAX};
+use super::limits::{FRAMES_PER_WRITE_MAX, KEEPALIVE_IDLE, READ_LEN_MAX, READ_LEN_MIN, READS_SMALL_MAX};
 use super::pipe::{FrameRead, FrameWrite, Pipe, PipeError};
 
 /// Bytes of the length before a frame.
@@ -28,33 +29,46 @@ const PREFIX_LEN: usize = 2;
 pub struct TcpPipe<R = OwnedReadHalf, W = OwnedWriteHalf> {
     reader: R,
     writer: W,
+    /// Bounds what the system holds unsent.
+    hold: fn(&W, u32),
 }
 
 impl TcpPipe {
-    /// Takes over a connected socket and sets its options: no delay, few unsent bytes, keep-alive.
+    /// Takes over a connected socket and sets its options: no delay, few unsent bytes, keep-alive, and where
+    /// there is a bound, how many received bytes the kernel holds.
     #[must_use]
-    pub fn new(stream: TcpStream) -> Self {
-        if let Err(error) = set_options(&stream) {
+    pub fn new(stream: TcpStream, received_max: Option<usize>) -> Self {
+        if let Err(error) = set_options(&stream, received_max) {
             tracing::debug!(%error, "a TCP option could not be set");
         }
         let (reader, writer) = stream.into_split();
-        Self { reader, writer }
+        Self { reader, writer, hold: hold_unsent }
     }
 }
 
 impl<R, W> TcpPipe<R, W> {
     /// A pipe over any two halves.
     pub const fn over(reader: R, writer: W) -> Self {
-        Self { reader, writer }
+        Self { reader, writer, hold: |_, _| {} }
+    }
+}
+
+/// Bounds what the kernel holds unsent (TCP_NOTSENT_LOWAT); it asks for more below half of that. tcp(7)
+fn hold_unsent(half: &OwnedWriteHalf, len: u32) {
+    if let Err(error) = SockRef::from(half.as_ref()).set_tcp_notsent_lowat(len) {
+        tracing::debug!(%error, "the bound of unsent bytes could not be set");
     }
 }
 
 /// Sets the options that every connection of ours has.
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+fn set_options(stream: &TcpStream, received_max: Option<usize>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
+    if let Some(len) = received_max {
+        socket.set_recv_buffer_size(len)?;
+    }
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE))?;
-    socket.set_tcp_notsent_lowat(NOT_SENT_MAX)
+    socket.set_tcp_notsent_lowat(UNSENT_MAX)
 }
 
 impl<R, W> Pipe for TcpPipe<R, W>
@@ -67,7 +81,7 @@ where
 
     fn split(self) -> (Self::Reader, Self::Writer) {
         let reader = StreamReader { stream: self.reader, buffer: BytesMut::new(), room: READ_LEN_MIN, small: 0 };
-        (reader, StreamWriter { stream: self.writer })
+        (reader, StreamWriter { stream: self.writer, hold: self.hold })
     }
 }
 
@@ -145,6 +159,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameRead for StreamReader<R> {
 /// Writes frames to a byte stream.
 pub struct StreamWriter<W> {
     stream: W,
+    hold: fn(&W, u32),
 }
 
 impl<W: AsyncWrite + Unpin> StreamWriter<W> {
@@ -179,6 +194,10 @@ impl<W: AsyncWrite + Unpin + Send + 'static> FrameWrite for StreamWriter<W> {
         }
         frames.clear();
         Ok(())
+    }
+
+    fn hold_unsent(&mut self, len: u32) {
+        (self.hold)(&self.stream, len);
     }
 
     async fn shutdown(&mut self) {

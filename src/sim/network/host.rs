@@ -121,6 +121,7 @@ impl Host {
                 aes: true,
                 max_inbound: 128,
                 max_outbound: 48,
+                upload_limit: None,
             },
             routing: self.limits,
             epoch: self.disk.epoch,

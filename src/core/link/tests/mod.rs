@@ -61,6 +61,7 @@ fn config(seed: u8) -> Config {
         aes: true,
         max_inbound: 64,
         max_outbound: 64,
+        upload_limit: None,
     }
 }
 
@@ -149,6 +150,7 @@ impl Net {
                     }
                     (conn, Wire::Sealed(frame))
                 }
+                Transmit::Unsent { .. } => continue,
                 Transmit::Close { conn, .. } => (conn, Wire::Closed),
             };
             self.put((n, conn), wire);

@@ -122,6 +122,7 @@ impl Net {
                         self.pipe.make_contiguous().sort_by_key(|(at, ..)| *at);
                     }
                 }
+                Output::Transmit(Transmit::Unsent { .. }) => {}
                 Output::Transmit(Transmit::Close { conn, .. }) => {
                     self.push(conn, Frame::Close);
                     self.ends.remove(&conn);
@@ -230,6 +231,7 @@ fn node(now: Now, rng: &mut Rng) -> Node<MemoryStore> {
             aes: false,
             max_inbound: 128,
             max_outbound: 48,
+            upload_limit: None,
         },
         routing: Default::default(),
         epoch: Default::default(),
