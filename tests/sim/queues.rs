@@ -10,8 +10,9 @@ use crate::world::World;
 
 /// The slow cable.
 const SLOW_BITS: u64 = 20_000_000;
-/// What bulk may add to the wait of callers. The cable itself holds no queue here; a real one may hold 30 ms more.
-const ADDED_MAX: Duration = Duration::from_millis(30);
+/// What bulk may add to the wait of callers: at all, and per slow cable. Cables hold no queue here; a real one may hold
+/// 30 ms more.
+const ADDED_MAX: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(20)];
 /// Callers at once.
 const CALLERS: usize = 20;
 
@@ -43,7 +44,7 @@ fn callers_beside_bulk(slow: &[usize], delay_ms: u64, callers_from: usize) {
     let base = crowd.percentile(50);
     crowd.waits.clear();
     crowd.start_bulk(network, 0);
-    let time = Duration::from_secs(20);
+    let time = Duration::from_secs(40);
     crowd.run(network, time);
     let (median, p99) = (crowd.percentile(50), crowd.percentile(99));
     let share = crowd.received * 8 * 100 / (SLOW_BITS * time.as_secs());
@@ -54,7 +55,8 @@ fn callers_beside_bulk(slow: &[usize], delay_ms: u64, callers_from: usize) {
     );
     println!("{said}");
     assert!(base < Duration::from_millis(4 * delay_ms + 15), "{said}");
-    assert!(p99 <= base + ADDED_MAX, "{said}");
+    let slow_cables = u32::try_from(slow.len()).unwrap();
+    assert!(p99 <= base + ADDED_MAX[0] + ADDED_MAX[1] * slow_cables, "{said}");
     assert!(share >= 85, "{said}");
 }
 

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
+use super::constant::Constant;
+use super::cookie::Cookies;
 use super::error::{Bye, Error};
 use super::frame::Padding;
 use super::gate::Gate;
 use super::handshake::{Initiator, Responder, Terms};
 use super::limits::FLOOR_LEARNED_MAX;
 use super::liveness::{Liveness, cost};
+use super::memory::Queued;
+use super::rekey::Rekey;
 use super::scheduler::Scheduler;
 use super::speed::Speed;
 use super::upload::Upload;
@@ -31,6 +35,10 @@ pub(super) enum Timer {
     Handshake(ConnId),
     /// A link may have to ping, or be dead. May fire early.
     Liveness(ConnId),
+    /// Fresh key agreement is due on a link that we dialed.
+    Rekey(ConnId),
+    /// A frame is due on a link at a constant rate.
+    Tick(ConnId),
     /// The upload limit lets more go.
     Upload,
 }
@@ -60,12 +68,19 @@ pub(super) struct Link {
     pub(super) confirmed: Option<u64>,
     pub(super) scheduler: Scheduler,
     pub(super) liveness: Liveness,
+    pub(super) rekey: Rekey,
     /// How fast the transport takes batches, and whether it may have another.
     pub(super) speed: Speed,
     /// Whether it waits in the ring of links with a batch to give.
     pub(super) in_ring: bool,
     /// Whether it waits for the upload limit.
     pub(super) held: bool,
+    /// Its ticks, if it sends at a constant rate.
+    pub(super) constant: Option<Constant>,
+    /// Pieces of messages that came, until the last.
+    pub(super) pieces: BytesMut,
+    /// When cells were last sent, or it came up.
+    pub(super) used: Instant,
     pub(super) rx_bytes: u64,
     pub(super) tx_bytes: u64,
 }
@@ -105,11 +120,15 @@ pub struct Links {
     /// Connections of ours whose responder has not been heard yet.
     pub(super) unconfirmed: BTreeMap<PeerId, ConnId>,
     pub(super) gate: Gate,
+    pub(super) cookies: Cookies,
     pub(super) timers: Timers<Timer>,
     pub(super) transmits: VecDeque<Transmit>,
     /// Links with something to send and credit for it.
     pub(super) ring: VecDeque<ConnId>,
     pub(super) upload: Upload,
+    pub(super) queue_max: usize,
+    /// What the queues of all links hold.
+    pub(super) queued: Queued,
     /// Links with something to send that the upload limit does not let go yet.
     pub(super) held: VecDeque<ConnId>,
     pub(super) events: VecDeque<Event>,
@@ -127,7 +146,7 @@ impl Links {
     #[must_use]
     pub fn new(config: Config, rng: Rng) -> Self {
         let (max_inbound, max_outbound) = (config.max_inbound, config.max_outbound);
-        let upload = Upload::new(config.upload_limit);
+        let (upload, queue_max) = (Upload::new(config.upload_limit), config.queue_max);
         Self {
             terms: Terms::new(config),
             rng,
@@ -137,10 +156,13 @@ impl Links {
             by_peer: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
             gate: Gate::default(),
+            cookies: Cookies::default(),
             timers: Timers::default(),
             transmits: VecDeque::new(),
             ring: VecDeque::new(),
             upload,
+            queue_max,
+            queued: Queued::default(),
             held: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -272,6 +294,7 @@ impl Links {
                 return self.fail(conn, why, end);
             }
         };
+        self.queued.change(Queued::of(&link.scheduler), Queued::default());
         let table = if link.confirmed.is_some() { &mut self.by_peer } else { &mut self.unconfirmed };
         if table.get(&link.peer) == Some(&conn) {
             table.remove(&link.peer);
@@ -283,6 +306,8 @@ impl Links {
             return self.fail(conn, why, end);
         }
         self.timers.clear(&Timer::Liveness(conn));
+        self.timers.clear(&Timer::Rekey(conn));
+        self.timers.clear(&Timer::Tick(conn));
         self.count(&why, true);
         if !matches!(end, End::Gone) {
             self.transmits.push_back(Transmit::Close { conn, reason: why.clone() });

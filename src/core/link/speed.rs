@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::limits::{
-    BATCH_LEN_MAX, BATCH_LEN_SLOW, BATCH_TIME, BATCHES_OUTSTANDING, CELL_LEN_MAX, DELAY_TARGET, DELAY_TARGET_CELLS,
-    SPEED_SAMPLE, UNSENT_MAX, UNSENT_MIN,
+    BATCH_LEN_MAX, BATCH_LEN_SLOW, BATCH_TIME, BATCHES_OUTSTANDING, CELL_LEN_MAX, CELL_QUEUE_LOW, DELAY_TARGET,
+    DELAY_TARGET_CELLS, SPEED_SAMPLE, UNSENT_MAX, UNSENT_MIN,
 };
 use crate::time::{Instant, micros};
 
@@ -77,6 +77,12 @@ impl Speed {
         })
     }
 
+    /// Whether sessions may add a cell to the `queued` bytes of cells: on a fast link one batch ahead, so that the next is
+    /// full; on a slow one when the transport takes it at once, so that what comes first is decided last.
+    pub(super) fn has_room(&self, queued: usize) -> bool {
+        if self.is_fast() { queued < CELL_QUEUE_LOW } else { queued == 0 && self.has_credit() }
+    }
+
     /// How long a cell may wait without a mark.
     pub(super) fn delay_target(&self) -> Duration {
         let cells = u64::from(DELAY_TARGET_CELLS) * CELL_LEN_MAX as u64;
@@ -97,7 +103,7 @@ impl Speed {
     /// Bytes for the transport to hold unsent, if they differ enough from what it was told.
     fn change_of_unsent(&mut self) -> Option<u32> {
         let wanted = self.bytes_in(BATCH_TIME)?.clamp(UNSENT_MIN.into(), UNSENT_MAX.into());
-        let wanted = u32::try_from(wanted).unwrap_or(UNSENT_MAX).next_power_of_two();
+        let wanted = 1 << u32::try_from(wanted).unwrap_or(UNSENT_MAX).ilog2();
         // A rate between two powers must not send word with every sample.
         if wanted <= self.unsent && wanted * 2 >= self.unsent {
             return None;
@@ -128,16 +134,17 @@ mod tests {
     fn batches_shrink_to_the_speed_of_the_link_and_grow_again() {
         let (mut speed, mut now) = (Speed::default(), Instant::ZERO);
         assert_eq!((speed.batch_len(), speed.delay_target()), (BATCH_LEN_MAX, DELAY_TARGET));
-        assert_eq!(run(&mut speed, &mut now, 2_500_000, 50), [16_384]);
+        assert_eq!(run(&mut speed, &mut now, 2_500_000, 50), [UNSENT_MIN]);
+        assert!(speed.has_room(0) && !speed.has_room(1));
         assert_eq!(speed.batch_len(), BATCH_LEN_SLOW);
-        assert!((Duration::from_millis(12)..Duration::from_millis(15)).contains(&speed.delay_target()));
+        assert!((Duration::from_millis(6)..Duration::from_millis(8)).contains(&speed.delay_target()));
         speed.handle_sent(now, 1);
-        assert!(!speed.has_credit(), "one batch is under way on a slow link");
+        assert!(!speed.has_credit() && !speed.has_room(0), "one batch is under way on a slow link");
         speed.handle_written(now, true);
         assert_eq!(run(&mut speed, &mut now, 125_000_000, 50), [UNSENT_MAX]);
         assert_eq!((speed.batch_len(), speed.delay_target()), (BATCH_LEN_MAX, DELAY_TARGET));
         speed.handle_sent(now, 1);
-        assert!(speed.has_credit());
+        assert!(speed.has_credit() && speed.has_room(CELL_QUEUE_LOW - 1) && !speed.has_room(CELL_QUEUE_LOW));
     }
 
     #[test]
@@ -159,6 +166,6 @@ mod tests {
         for round in 0..200 {
             told.extend(run(&mut speed, &mut now, if round % 2 == 0 { 3_200_000 } else { 3_400_000 }, 5));
         }
-        assert_eq!(told, [16_384, 32_768]);
+        assert_eq!(told, [UNSENT_MIN, 2 * UNSENT_MIN]);
     }
 }

@@ -175,12 +175,14 @@ fn network_key(raw: &Raw) -> Result<Option<NetworkKey>, Bad> {
     }
 }
 
-/// Padding of frames; `constant:RATE` is not there yet.
+/// Padding of frames.
 fn padding(raw: &Raw) -> Result<Padding, Bad> {
     let text = text(raw)?;
     if let Some(rate) = text.strip_prefix("constant:") {
-        units::rate(rate).map_err(|error| Bad::Value(error.to_string()))?;
-        return Err(Bad::NotYet);
+        return match units::rate(rate).map_err(|error| Bad::Value(error.to_string()))? {
+            rate if rate < RATE_LIMIT_MIN => Err(Bad::Value("too slow to keep links up: at least \"64kbit\"".into())),
+            rate => Ok(Padding::Constant(rate)),
+        };
     }
     word(text, &[("off", Padding::Off), ("buckets", Padding::Buckets)])
 }
@@ -301,8 +303,7 @@ pub const KEYS: &[Key] = &[
         put(&mut c.node.open, boolean(v))
     }),
     key("node.memory_limit", "\"512MiB\"", "of all buffers and tables; the greedy are hit first", |c, v| {
-        put(&mut c.node.memory_limit, memory(v))?;
-        not_yet(v, "\"512MiB\"")
+        put(&mut c.node.memory_limit, memory(v))
     }),
     key("node.max_inbound", "128", "links accepted", |c, v| put(&mut c.node.max_inbound, number(v, 0, LINKS_MAX))),
     key("node.max_outbound", "48", "links the daemon opens by itself", |c, v| {

@@ -105,6 +105,8 @@ pub enum Padding {
     /// To the next of a few sizes.
     #[default]
     Buckets,
+    /// Frames of one length at a constant rate on each link, bytes per second.
+    Constant(u64),
 }
 
 /// `[link]`.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use tarnet_core::link::{ConnId, Error as LinkError, Opener, Pin, Sealer};
+use tarnet_core::link::{ConnId, Error as LinkError, Mix, Opener, Pin, Sealer};
 use tarnet_core::time::Now;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +30,9 @@ use super::{read, write};
 pub trait FrameSealer: Send + 'static {
     /// Turns a batch into a frame, in place.
     fn seal(&mut self, now: Now, batch: BytesMut) -> BytesMut;
+
+    /// Mixes fresh key agreement in, after the next frame.
+    fn mix(&mut self, mix: Mix);
 }
 
 /// Opens what one link receives; owned by the connection's reader.
@@ -39,17 +42,28 @@ pub trait FrameOpener: Send + 'static {
     /// # Errors
     /// Not the peer's next frame: the connection is over.
     fn open(&mut self, frame: BytesMut) -> Result<BytesMut, LinkError>;
+
+    /// Has fresh key agreement ready for when the peer mixes it in.
+    fn mix(&mut self, mix: Mix);
 }
 
 impl FrameSealer for Sealer {
     fn seal(&mut self, now: Now, batch: BytesMut) -> BytesMut {
         Self::seal(self, now, batch)
     }
+
+    fn mix(&mut self, mix: Mix) {
+        Self::mix(self, mix);
+    }
 }
 
 impl FrameOpener for Opener {
     fn open(&mut self, frame: BytesMut) -> Result<BytesMut, LinkError> {
         Self::open(self, frame)
+    }
+
+    fn mix(&mut self, mix: Mix) {
+        Self::mix(self, mix);
     }
 }
 
@@ -119,6 +133,8 @@ pub(super) enum ToWriter {
     Established(Box<dyn FrameSealer>),
     /// A batch to seal and write.
     Batch(BytesMut),
+    /// Fresh key agreement.
+    Mix(Mix),
     /// Hold at most so many bytes in the system unsent.
     Unsent(u32),
 }
@@ -129,6 +145,8 @@ pub(super) enum ToReader {
     Proceed,
     /// From now on frames are opened with this.
     Established(Box<dyn FrameOpener>),
+    /// Fresh key agreement.
+    Mix(Mix),
 }
 
 /// The connection is over, or the node overran its credit; drop the handle.
@@ -175,6 +193,15 @@ impl ConnHandle {
     /// The connection is over.
     pub fn batch(&self, batch: BytesMut) -> Result<(), Gone> {
         self.writer.try_send(ToWriter::Batch(batch)).map_err(|_| Gone)
+    }
+
+    /// Hands fresh key agreement to the two tasks.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn mix(&self, open: Option<Mix>, seal: Option<Mix>) -> Result<(), Gone> {
+        open.map_or(Ok(()), |mix| self.reader.try_send(ToReader::Mix(mix)).map_err(|_| Gone))?;
+        seal.map_or(Ok(()), |mix| self.writer.try_send(ToWriter::Mix(mix)).map_err(|_| Gone))
     }
 
     /// Bounds the bytes that the system holds unsent.

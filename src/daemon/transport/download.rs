@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use super::clock::Clock;
 use super::limits::{DOWNLOAD_BUFFER_LEN, DOWNLOAD_BUFFER_TIME, DOWNLOAD_BURST};

@@ -27,6 +27,10 @@ pub(super) async fn run<R: FrameRead>(
             Err(error) => return error.into(),
         };
         download.take(frame.len()).await;
+        // It was put there before the peer could know of it.
+        while let Ok(ToReader::Mix(mix)) = mail.try_recv() {
+            opener.mix(mix);
+        }
         let batch = match opener.open(frame) {
             Ok(batch) => batch,
             Err(why) => return CloseReason::Frame(why),
@@ -49,7 +53,7 @@ async fn handshake<R: FrameRead>(
         let event = ConnEvent::HandshakeFrame(conn, frame.freeze());
         events.send(event).await.map_err(|_| CloseReason::Asked)?;
         match mail.recv().await {
-            Some(ToReader::Proceed) => {}
+            Some(ToReader::Proceed | ToReader::Mix(_)) => {}
             Some(ToReader::Established(opener)) => return Ok(opener),
             None => return Err(CloseReason::Asked),
         }

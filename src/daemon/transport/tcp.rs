@@ -10,12 +10,14 @@
 //! and shrinks when it is quiet, so that idle links cost little.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 
 use bytes::{Buf, BytesMut};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
 use tarnet_core::link::limits::UNSENT_MAX;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -29,8 +31,6 @@ const PREFIX_LEN: usize = 2;
 pub struct TcpPipe<R = OwnedReadHalf, W = OwnedWriteHalf> {
     reader: R,
     writer: W,
-    /// Bounds what the system holds unsent.
-    hold: fn(&W, u32),
 }
 
 impl TcpPipe {
@@ -42,22 +42,59 @@ impl TcpPipe {
             tracing::debug!(%error, "a TCP option could not be set");
         }
         let (reader, writer) = stream.into_split();
-        Self { reader, writer, hold: hold_unsent }
+        Self { reader, writer }
     }
 }
 
 impl<R, W> TcpPipe<R, W> {
     /// A pipe over any two halves.
     pub const fn over(reader: R, writer: W) -> Self {
-        Self { reader, writer, hold: |_, _| {} }
+        Self { reader, writer }
     }
 }
 
-/// Bounds what the kernel holds unsent (TCP_NOTSENT_LOWAT); it asks for more below half of that. tcp(7)
-fn hold_unsent(half: &OwnedWriteHalf, len: u32) {
-    if let Err(error) = SockRef::from(half.as_ref()).set_tcp_notsent_lowat(len) {
-        tracing::debug!(%error, "the bound of unsent bytes could not be set");
+/// The writing half of a byte stream, as far as it can say what the system holds unsent.
+pub trait SendSide: AsyncWrite + Unpin + Send + Sync + 'static {
+    /// Bounds it.
+    fn hold_unsent(&self, _len: u32) {}
+
+    /// Waits until it is below the bound.
+    fn sent(&self) -> impl Future<Output = ()> + Send {
+        async {}
     }
+}
+
+impl<T: AsyncWrite + Unpin + Send + Sync + 'static> SendSide for tokio::io::WriteHalf<T> {}
+
+impl SendSide for tokio::io::Sink {}
+
+impl SendSide for OwnedWriteHalf {
+    /// TCP_NOTSENT_LOWAT: the socket is writable below half of it. tcp(7)
+    fn hold_unsent(&self, len: u32) {
+        if let Err(error) = SockRef::from(self.as_ref()).set_tcp_notsent_lowat(len) {
+            tracing::debug!(%error, "the bound of unsent bytes could not be set");
+        }
+    }
+
+    /// The runtime believes a socket to be writable until a write fails; only the kernel knows.
+    async fn sent(&self) {
+        loop {
+            let stream: &TcpStream = self.as_ref();
+            let asked = stream.try_io(Interest::WRITABLE, || {
+                if is_writable(stream) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            });
+            if !asked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) || stream.writable().await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the kernel takes more right now, or has an error to report. Asking makes it tell the runtime when it does.
+fn is_writable(stream: &TcpStream) -> bool {
+    let mut asked = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut asked, PollTimeout::ZERO) != Ok(0)
 }
 
 /// Sets the options that every connection of ours has.
@@ -74,14 +111,14 @@ fn set_options(stream: &TcpStream, received_max: Option<usize>) -> io::Result<()
 impl<R, W> Pipe for TcpPipe<R, W>
 where
     R: AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send + 'static,
+    W: SendSide,
 {
     type Reader = StreamReader<R>;
     type Writer = StreamWriter<W>;
 
     fn split(self) -> (Self::Reader, Self::Writer) {
         let reader = StreamReader { stream: self.reader, buffer: BytesMut::new(), room: READ_LEN_MIN, small: 0 };
-        (reader, StreamWriter { stream: self.writer, hold: self.hold })
+        (reader, StreamWriter { stream: self.writer, slow: false })
     }
 }
 
@@ -159,7 +196,9 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameRead for StreamReader<R> {
 /// Writes frames to a byte stream.
 pub struct StreamWriter<W> {
     stream: W,
-    hold: fn(&W, u32),
+    /// The link is slow: what was written counts as sent only when the kernel has sent most of it, so that what comes
+    /// next is decided as late as can be.
+    slow: bool,
 }
 
 impl<W: AsyncWrite + Unpin> StreamWriter<W> {
@@ -187,17 +226,21 @@ impl<W: AsyncWrite + Unpin> StreamWriter<W> {
     }
 }
 
-impl<W: AsyncWrite + Unpin + Send + 'static> FrameWrite for StreamWriter<W> {
+impl<W: SendSide> FrameWrite for StreamWriter<W> {
     async fn write_frames(&mut self, frames: &mut Vec<BytesMut>) -> io::Result<()> {
         for some in frames.chunks(FRAMES_PER_WRITE_MAX) {
             self.write_some(some).await?;
         }
         frames.clear();
+        if self.slow {
+            self.stream.sent().await;
+        }
         Ok(())
     }
 
     fn hold_unsent(&mut self, len: u32) {
-        (self.hold)(&self.stream, len);
+        self.slow = len < UNSENT_MAX;
+        self.stream.hold_unsent(len);
     }
 
     async fn shutdown(&mut self) {

@@ -31,7 +31,8 @@ pub(super) async fn run<W: FrameWrite>(
                     frames.push(sealer.seal(clock.now(), batch));
                     batches += 1;
                 }
-                (ToWriter::Batch(_), None) => return CloseReason::Asked,
+                (ToWriter::Mix(mix), Some(sealer)) => sealer.mix(mix),
+                (ToWriter::Batch(_) | ToWriter::Mix(_), None) => return CloseReason::Asked,
             }
             next = if frames.len() < FRAMES_PER_WRITE_MAX { mail.try_recv().ok() } else { None };
         }

@@ -260,6 +260,13 @@ impl Network {
                 (end.sealer, end.opener) = (Some(sealer), Some(opener));
             }
             Transmit::Batch { conn, batch } => self.send_batch(host, conn_index(conn), batch),
+            Transmit::Mix { conn, open, seal } => {
+                let conn = conn_index(conn);
+                let end = self.end_of(conn, host);
+                let end = &mut self.conns[conn].ends[end];
+                end.opener.iter_mut().zip(open).for_each(|(opener, mix)| opener.mix(mix));
+                end.sealer.iter_mut().zip(seal).for_each(|(sealer, mix)| sealer.mix(mix));
+            }
             Transmit::Unsent { conn, len } => {
                 let conn = conn_index(conn);
                 let end = self.end_of(conn, host);
