@@ -27,6 +27,8 @@ pub(crate) enum Defence {
     HandshakeRate,
     /// The share of half-open connections that one source may hold.
     HalfOpenShare,
+    /// Under many half-open connections, a first message must come again with a cookie.
+    HandshakeCookie,
     /// The bound of a link's control queue.
     ControlQueue,
     /// The bound of a link's cell queue.

@@ -202,6 +202,7 @@ async fn run(config: Config, paths: Paths, service: Service, guard: Option<PathB
     let address = address.map(|(_, key)| key.public().service_id().to_string()).unwrap_or_default();
 
     let (transport, conns) = Transport::new(clock);
+    let transport = transport.with_download_limit(config.node.download_limit);
     let rng = tarnet_core::rng::Rng::from_seed(crate::seed());
     let dialler = Dialler::new(transport.clone(), config.node.max_outbound, rng);
     let listeners = listen::bind_all(&config.tcp.listen)?;

@@ -41,7 +41,7 @@ pub async fn load(config: &Config, keys: &KeyFolder, disk: &Disk, now: Now) -> a
     let session_keys = disk.load(Table::SessionKeys).await?;
     let peers = Peers::load(&disk.load(Table::Peers).await?, &disk.load(Table::Places).await?);
     let me = key.public().peer_id();
-    let store = store(disk, me, now).await?;
+    let store = store(disk, me, now, eighth(config)).await?;
     let own_keys = records::find_session_keys(&session_keys, Owner::Peer(me)).map(|keys| keys.to_vec().into());
     let settings = NodeConfig {
         links: link_config(config, key),
@@ -51,6 +51,7 @@ pub async fn load(config: &Config, keys: &KeyFolder, disk: &Disk, now: Now) -> a
         saved_keys: own_keys,
         advertise: config.tcp.advertise.iter().map(ToString::to_string).collect(),
         suffix: config.dns.suffix.clone(),
+        sessions_held_max: config.node.memory_limit / 8 * 3,
     };
     let mut node = Node::new(now, settings, store, rng.fork("node"));
     for peer in peers.hybrid() {
@@ -86,9 +87,11 @@ fn identities(keys: &KeyFolder, rng: &mut Rng) -> anyhow::Result<Vec<(String, Ar
 }
 
 /// The DHT's blocks. One that does not fit any more, or is damaged, is left behind.
-async fn store(disk: &Disk, me: PeerId, now: Now) -> anyhow::Result<MemoryStore> {
+async fn store(disk: &Disk, me: PeerId, now: Now, bytes_max: usize) -> anyhow::Result<MemoryStore> {
     let rows = disk.load(Table::Blocks).await?;
-    let mut store = MemoryStore::new(dht_id(&me), StoreLimits::default(), true);
+    let limits = StoreLimits::default();
+    let limits = StoreLimits { bytes: limits.bytes.min(bytes_max), ..limits };
+    let mut store = MemoryStore::new(dht_id(&me), limits, true);
     store.load(now.unix, rows.iter().filter_map(|(_, value)| records::parse_block(value)));
     Ok(store)
 }
@@ -115,6 +118,12 @@ async fn restore_zones(
     Ok(())
 }
 
+/// An eighth of the memory that the daemon may use. Sessions get three, links' queues one, the DHT's store one at most;
+/// the rest is for buffers of transports and flows, tables, and what the allocator cannot give back at once.
+fn eighth(config: &Config) -> usize {
+    usize::try_from(config.node.memory_limit / 8).unwrap_or(usize::MAX)
+}
+
 /// The links' part of the settings.
 fn link_config(config: &Config, keys: Arc<SigningKey>) -> link::Config {
     link::Config {
@@ -124,10 +133,13 @@ fn link_config(config: &Config, keys: Arc<SigningKey>) -> link::Config {
         padding: match config.link.padding {
             Padding::Off => link::Padding::None,
             Padding::Buckets => link::Padding::Buckets,
+            Padding::Constant(bytes_per_s) => link::Padding::Constant { bytes_per_s },
         },
         open: config.node.open,
         aes: Aead::hardware_aes(),
         max_inbound: config.node.max_inbound,
         max_outbound: config.node.max_outbound,
+        upload_limit: config.node.upload_limit,
+        queue_max: eighth(config),
     }
 }

@@ -42,6 +42,8 @@ fn first_message() -> Vec<u8> {
         aes: false,
         max_inbound: 1,
         max_outbound: 1,
+        upload_limit: None,
+        queue_max: tarnet_core::link::limits::QUEUE_MAX,
     };
     let mut links = Links::new(config, Rng::from_seed([2; 32]));
     links.handle_dial(Now::ZERO, ConnId(1), Pin::None);

@@ -21,6 +21,7 @@ mod kills;
 mod names;
 mod outlive;
 mod page;
+mod queues;
 mod secrets;
 mod tutorial;
 mod users;

@@ -4,5 +4,6 @@
 mod chains;
 mod faults;
 mod flows;
+mod queues;
 mod replay;
 mod world;

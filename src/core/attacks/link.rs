@@ -161,7 +161,7 @@ fn queued_for_a_dead_reader(class: Class) -> usize {
 
 #[test]
 fn a_peer_that_never_reads_does_not_fill_the_memory() {
-    let cell = Class::Cell { flow: 1, interactive: false };
+    let cell = Class::Cell { flow: 1, interactive: false, from: Some(PeerId([8; 32])) };
     for (defence, class, bound) in
         [(Defence::ControlQueue, Class::Control, CONTROL_QUEUE_MAX), (Defence::CellQueue, cell, CELL_QUEUE_MAX)]
     {
@@ -176,10 +176,10 @@ fn a_flow_that_floods_a_slow_link_loses_its_own_cells_only() {
         let (ours, _) = net.link(0, 1);
         net.ready = false;
         for _ in 0..20 {
-            net.send(0, 1, Class::Cell { flow: 1, interactive: false }, &[1; 1000]);
+            net.send(0, 1, Class::Cell { flow: 1, interactive: false, from: Some(PeerId([8; 32])) }, &[1; 1000]);
         }
         for _ in 0..2000 {
-            net.send(0, 1, Class::Cell { flow: 2, interactive: false }, &[2; 1000]);
+            net.send(0, 1, Class::Cell { flow: 2, interactive: false, from: Some(PeerId([8; 32])) }, &[2; 1000]);
         }
         net.ready = true;
         (0..2).for_each(|_| net.nodes[0].links.handle_ready(net.now, ours));

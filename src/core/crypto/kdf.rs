@@ -68,6 +68,12 @@ pub enum Context {
     LinkFrame,
     /// A link's next traffic secret from the last.
     LinkRatchet,
+    /// What a fresh key agreement on a link gives each direction.
+    LinkRekey,
+    /// A link's next traffic secret from the last and what was freshly agreed.
+    LinkMix,
+    /// The proof that the sender of a first link message receives at its address.
+    LinkCookie,
     /// The key of a session's first packets in one direction.
     SessionPacket,
     /// The key that masks a session's packet headers in one direction.
@@ -119,6 +125,9 @@ impl Context {
             Self::LinkTraffic => "tarnet link traffic v1",
             Self::LinkFrame => "tarnet link frame v1",
             Self::LinkRatchet => "tarnet link ratchet v1",
+            Self::LinkRekey => "tarnet link rekey v1",
+            Self::LinkMix => "tarnet link mix v1",
+            Self::LinkCookie => "tarnet link cookie v1",
             Self::SessionPacket => "tarnet session packet-key v1",
             Self::SessionHeader => "tarnet session header-key v1",
             Self::SessionRatchet => "tarnet session ratchet v1",

@@ -10,22 +10,26 @@
 //!   it had dialed itself.
 //! - Otherwise both dialed at the same time: the connection of the smaller PeerId stays.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use bytes::BytesMut;
+
+use super::constant::Constant;
 use super::error::{Bye, Error};
 use super::gate::Source;
 use super::handshake::{Agreed, Initiator, Responder, check_first};
-use super::limits::{
-    BATCHES_OUTSTANDING, HALF_OPEN_MAX, HALF_OPEN_PER_SOURCE_MAX, HALF_OPEN_WHEN_FULL, HANDSHAKE_TIME_MAX,
-};
+use super::limits::{COOKIES_ABOVE, HALF_OPEN_MAX, HALF_OPEN_PER_SOURCE_MAX, HALF_OPEN_WHEN_FULL, HANDSHAKE_TIME_MAX};
 use super::links::{Conn, End, Link, Links, Timer, last_words};
 use super::liveness::{Liveness, cost};
+use super::rekey::Rekey;
 use super::scheduler::Scheduler;
+use super::speed::Speed;
 use super::{ConnId, Event, Pin, Transmit};
 use crate::crypto::PeerId;
 use crate::defence::{self, Defence};
 use crate::time::{Instant, Now};
+use crate::wire::link::{COOKIE_LEN, encode_again, split_cookie};
 
 /// What the handshake's surroundings say about a new link.
 struct Origin {
@@ -39,7 +43,9 @@ struct Origin {
 impl Links {
     /// The transport connected to an address that we dialed.
     pub fn handle_dial(&mut self, now: Now, conn: ConnId, pin: Pin) {
-        if self.dialed() >= self.max_outbound {
+        // One more than configured may begin where a link would yield to it.
+        let dialed = self.dialed();
+        if dialed > self.max_outbound || dialed == self.max_outbound && !self.has_unused_outbound(now) {
             return self.fail(conn, Error::TooManyLinks, End::Silently);
         }
         if let Some(peer) = pin.peer().filter(|peer| self.has_live_link(peer)) {
@@ -70,11 +76,15 @@ impl Links {
                 self.conns.insert(conn, Conn::Linked(link));
                 return self.end(conn, Error::BadFrame, End::Silently);
             }
-            Some(Conn::Dialing { initiator, pin, since }) => {
+            Some(Conn::Dialing { mut initiator, pin, since }) => {
+                if let Some(frame) = initiator.again(frame) {
+                    self.conns.insert(conn, Conn::Dialing { initiator, pin, since: now.instant });
+                    return self.transmits.push_back(Transmit::Handshake { conn, frame });
+                }
                 let rtt = now.instant - since;
                 self.handle_second(now, Origin { conn, pin, source: None, outbound: true, rtt }, initiator, frame)
             }
-            Some(Conn::Accepted { source, .. }) => self.handle_first(now, conn, source, frame),
+            Some(Conn::Accepted { source, since }) => self.handle_first(now, conn, (source, since), frame),
             Some(Conn::Answered { source, responder, since, step }) => {
                 let rtt = now.instant - since;
                 let origin = Origin { conn, pin: Pin::None, source: Some(source), outbound: false, rtt };
@@ -87,16 +97,43 @@ impl Links {
     }
 
     /// Message 1 on an accepted connection: cheapest checks first, then the answer.
-    fn handle_first(&mut self, now: Now, conn: ConnId, source: IpAddr, frame: &[u8]) -> Result<(), Error> {
-        check_first(&self.terms, frame)?;
+    fn handle_first(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        (source, since): (IpAddr, Instant),
+        frame: &[u8],
+    ) -> Result<(), Error> {
+        let (cookie, first) = split_cookie(frame);
+        check_first(&self.terms, first)?;
         if !self.gate.admit(now.instant, Source::from(source)) && defence::on(Defence::HandshakeRate) {
             return Err(Error::RateLimited);
         }
-        let (responder, frame) = Responder::respond(&self.terms, frame, &mut self.rng)?;
+        if self.half_open() >= COOKIES_ABOVE && !self.is_good_cookie(now, source, first, cookie) {
+            let cookie = self.cookies.make(now.instant, Source::from(source), first, &mut self.rng);
+            self.counters.cookies_asked += 1;
+            self.conns.insert(conn, Conn::Accepted { source, since });
+            self.transmits.push_back(Transmit::Handshake { conn, frame: encode_again(&cookie) });
+            return Ok(());
+        }
+        let (responder, frame) = Responder::respond(&self.terms, first, &mut self.rng)?;
         self.step += 1;
         self.conns.insert(conn, Conn::Answered { source, responder, since: now.instant, step: self.step });
         self.transmits.push_back(Transmit::Handshake { conn, frame });
         Ok(())
+    }
+
+    /// Whether a first message came with a cookie of ours.
+    fn is_good_cookie(&mut self, now: Now, source: IpAddr, first: &[u8], cookie: Option<&[u8; COOKIE_LEN]>) -> bool {
+        let source = Source::from(source);
+        let good = cookie.is_some_and(|got| self.cookies.check(now.instant, source, first, got, &mut self.rng));
+        good || !defence::on(Defence::HandshakeCookie)
+    }
+
+    /// Accepted connections whose handshake is not over.
+    fn half_open(&self) -> usize {
+        let half = |state: &&Conn| matches!(state, Conn::Accepted { .. } | Conn::Answered { .. });
+        self.conns.values().filter(half).count()
     }
 
     /// Message 2 on a dialed connection: whether we want to be known to who answered, then message 3.
@@ -109,6 +146,9 @@ impl Links {
         if self.unconfirmed.contains_key(&peer) || self.has_live_link(&peer) {
             self.probe(now, &peer);
             return Err(Error::AlreadyLinked(peer));
+        }
+        if self.dialed() >= self.max_outbound && !self.evict_outbound(now) {
+            return Err(Error::TooManyLinks);
         }
         let (frame, agreed) = verified.accept(now, &self.terms);
         self.transmits.push_back(Transmit::Handshake { conn: origin.conn, frame });
@@ -127,7 +167,7 @@ impl Links {
         frame: &[u8],
     ) -> Result<(), Error> {
         let agreed = responder.handle_third(now, &self.terms, frame)?;
-        let peer = agreed.peer;
+        let (peer, source) = (agreed.peer, origin.source.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
         if self.is_below_floor(&peer, agreed.group) {
             return Err(Error::Downgrade(peer));
         }
@@ -139,7 +179,7 @@ impl Links {
             self.end(ours, Error::Replaced, End::Silently);
         }
         let replaces_inbound = self.by_peer.get(&peer).is_some_and(|conn| self.is_inbound(*conn));
-        if !replaces_inbound && self.accepted() >= self.max_inbound {
+        if !replaces_inbound && self.accepted() >= self.max_inbound && !self.evict_inbound(now, source) {
             self.refuse(origin.conn, agreed, Bye::TooManyLinks);
             return Err(Error::TooManyLinks);
         }
@@ -184,8 +224,13 @@ impl Links {
             confirmed: None,
             scheduler: Scheduler::default(),
             liveness: Liveness::new(now.instant, rtt, &mut self.rng),
-            credit: BATCHES_OUTSTANDING,
+            rekey: Rekey::new(now.instant),
+            speed: Speed::default(),
             in_ring: false,
+            held: false,
+            constant: Constant::new(now.instant, self.terms.padding()),
+            pieces: BytesMut::new(),
+            used: now.instant,
             rx_bytes: 0,
             tx_bytes: 0,
         };
@@ -211,7 +256,12 @@ impl Links {
         self.learn_floor(peer, group);
         self.events.push_back(Event::PeerSeen { peer, conn, group, pin });
         self.events.push_back(Event::Up { peer, conn, outbound, group, rtt, cost: cost(rtt) });
+        if outbound {
+            let next = Rekey::next(now.instant, &mut self.rng);
+            self.timers.set(Timer::Rekey(conn), next);
+        }
         self.arm(conn);
+        self.start_ticks(conn);
         self.activate(conn);
     }
 

@@ -5,19 +5,23 @@
 //!
 //! A frame is `AEAD(flags, messages, zeros)` under an implicit counter that never restarts:
 //! frames arrive in order, whole and once, or the link dies. The sender changes its key by a
-//! one-way step after 120 s or 2^24 frames and says so in the last frame under the old one.
+//! one-way step after 120 s or 2^24 frames and says so in the last frame under the old one;
+//! likewise when it mixes in what both sides agreed anew.
 //! Missing on purpose: explicit counters and a replay window, for transports without order.
 
 use bytes::{Buf, BytesMut};
 use zeroize::Zeroizing;
 
 use super::error::Error;
-use super::limits::{BUCKET_LEN, BUCKETS_SMALL, FRAME_LEN_MAX, RATCHET_FRAMES, RATCHET_TIME};
+use super::limits::{
+    BATCH_LEN_MAX, BUCKET_LEN, BUCKETS_SMALL, CONSTANT_FRAMES_PER_S, FRAME_LEN_MAX, RATCHET_FRAMES, RATCHET_TIME,
+};
+use super::rekey::Mix;
 use crate::crypto::{Aead, AeadKey, Context, TAG_LEN, derive};
 use crate::defence::{self, Defence};
 use crate::time::{Instant, Now};
 use crate::wire;
-use crate::wire::link::FLAG_RATCHET;
+use crate::wire::link::{FLAG_MIX, FLAG_RATCHET};
 
 /// How frames hide their lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +31,11 @@ pub enum Padding {
     /// Up to 256, 1,024 or a multiple of 2,048 bytes.
     #[default]
     Buckets,
+    /// Frames of one length at a constant rate, whatever there is to say.
+    Constant {
+        /// Bytes of frames per second and link.
+        bytes_per_s: u64,
+    },
 }
 
 impl Padding {
@@ -40,6 +49,11 @@ impl Padding {
                 .into_iter()
                 .find(|bucket| len <= *bucket)
                 .unwrap_or_else(|| len.next_multiple_of(BUCKET_LEN).min(FRAME_LEN_MAX).max(len)),
+            Self::Constant { bytes_per_s } => {
+                let per_tick = usize::try_from(bytes_per_s / CONSTANT_FRAMES_PER_S).unwrap_or(FRAME_LEN_MAX);
+                let step = BUCKETS_SMALL[0];
+                (per_tick / step * step).clamp(step, BATCH_LEN_MAX + TAG_LEN)
+            }
         }
     }
 }
@@ -73,6 +87,12 @@ impl Direction {
         self.secret = Zeroizing::new(derive(Context::LinkRatchet, &[self.secret.as_slice()]));
         self.key = frame_key(self.aead, &self.secret);
     }
+
+    /// Steps to keys that whoever knows the old ones cannot compute.
+    fn mix(&mut self, mix: &Mix) {
+        self.secret = Zeroizing::new(derive(Context::LinkMix, &[self.secret.as_slice(), mix.0.as_slice()]));
+        self.key = frame_key(self.aead, &self.secret);
+    }
 }
 
 /// The frame key of a direction's secret.
@@ -87,12 +107,25 @@ pub struct Sealer {
     padding: Padding,
     since: Instant,
     frames: u32,
+    /// What goes into the key after the next frame.
+    mix: Option<Mix>,
 }
 
 impl Sealer {
     /// A sealer whose first key begins its life at `now`.
     pub(super) fn new(now: Now, aead: Aead, secret: Zeroizing<[u8; 32]>, padding: Padding) -> Self {
-        Self { direction: Direction::new(aead, secret), padding, since: now.instant, frames: 0 }
+        Self { direction: Direction::new(aead, secret), padding, since: now.instant, frames: 0, mix: None }
+    }
+
+    /// Something of the present key by which a test tells it from others.
+    #[cfg(test)]
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        *self.direction.secret
+    }
+
+    /// Has the next frame be the last under its key: after it, `mix` goes in.
+    pub fn mix(&mut self, mix: Mix) {
+        self.mix = Some(mix);
     }
 
     /// Turns a batch into a frame, in place: appends padding and tag (the scheduler left room for both).
@@ -101,12 +134,14 @@ impl Sealer {
     /// When the batch is empty or longer than a frame can be: batches come from our scheduler only.
     pub fn seal(&mut self, now: Now, mut batch: BytesMut) -> BytesMut {
         let frame_len = self.padding.frame_len(batch.len());
-        assert!(!batch.is_empty() && frame_len <= FRAME_LEN_MAX, "a batch of the scheduler");
+        let fits = batch.len() + TAG_LEN <= frame_len && frame_len <= FRAME_LEN_MAX;
+        assert!(!batch.is_empty() && fits, "a batch of the scheduler");
         batch.reserve(frame_len - batch.len());
         batch.resize(frame_len - TAG_LEN, 0);
         self.frames += 1;
         let ratchet = self.frames >= RATCHET_FRAMES || now.instant - self.since >= RATCHET_TIME;
-        batch[0] = if ratchet { FLAG_RATCHET } else { 0 };
+        let mix = self.mix.take();
+        batch[0] = if ratchet { FLAG_RATCHET } else { 0 } | if mix.is_some() { FLAG_MIX } else { 0 };
         let nonce = self.direction.nonce();
         let tag = self.direction.key.seal_in_place(nonce, &[], &mut batch);
         batch.extend_from_slice(&tag);
@@ -115,17 +150,35 @@ impl Sealer {
             self.direction.ratchet();
             (self.since, self.frames) = (now.instant, 0);
         }
+        if let Some(mix) = mix {
+            self.direction.mix(&mix);
+        }
         batch
     }
 }
 
 /// Opens what the peer sends on one link.
-pub struct Opener(Direction);
+pub struct Opener {
+    direction: Direction,
+    /// What goes into the key when the peer says so.
+    mix: Option<Mix>,
+}
 
 impl Opener {
     /// An opener under the peer's first key.
     pub(super) fn new(aead: Aead, secret: Zeroizing<[u8; 32]>) -> Self {
-        Self(Direction::new(aead, secret))
+        Self { direction: Direction::new(aead, secret), mix: None }
+    }
+
+    /// Something of the present key by which a test tells it from others.
+    #[cfg(test)]
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        *self.direction.secret
+    }
+
+    /// What goes into the key after the frame in which the peer says so.
+    pub fn mix(&mut self, mix: Mix) {
+        self.mix = Some(mix);
     }
 
     /// Opens the next frame in place; gives its messages and padding, in the same memory.
@@ -134,18 +187,31 @@ impl Opener {
     /// [`Error::BadFrame`] when it is not the peer's next frame, [`Error::Garbage`] when it is and has unknown
     /// flags. The link is over then: close the transport.
     pub fn open(&mut self, mut frame: BytesMut) -> Result<BytesMut, Error> {
-        let nonce = self.0.nonce();
-        let len = self.0.key.open_in_place(nonce, &[], &mut frame).map_err(|_| Error::BadFrame)?;
-        self.0.counter += 1;
+        let nonce = self.direction.nonce();
+        let len = self.direction.key.open_in_place(nonce, &[], &mut frame).map_err(|_| Error::BadFrame)?;
+        self.direction.counter += 1;
         frame.truncate(len);
-        match frame.first() {
-            Some(0) => {}
-            Some(&FLAG_RATCHET) => self.0.ratchet(),
-            Some(_) => return Err(Error::Garbage(wire::Error::Invalid("flags of a batch"))),
-            None => return Err(Error::Garbage(wire::Error::Truncated)),
+        let flags = *frame.first().ok_or(Error::Garbage(wire::Error::Truncated))?;
+        if flags != 0 {
+            self.turn(flags)?;
         }
         frame.advance(1);
         Ok(frame)
+    }
+
+    /// Changes the key as the flags of a frame say.
+    fn turn(&mut self, flags: u8) -> Result<(), Error> {
+        if flags & !(FLAG_RATCHET | FLAG_MIX) != 0 {
+            return Err(Error::Garbage(wire::Error::Invalid("flags of a batch")));
+        }
+        if flags & FLAG_RATCHET != 0 {
+            self.direction.ratchet();
+        }
+        if flags & FLAG_MIX != 0 {
+            let mix = self.mix.take().ok_or(Error::Garbage(wire::Error::Invalid("nothing was agreed to mix in")))?;
+            self.direction.mix(&mix);
+        }
+        Ok(())
     }
 }
 
@@ -154,7 +220,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::link::limits::BATCH_LEN_MAX;
 
     fn pair(aead: Aead, padding: Padding) -> (Sealer, Opener) {
         let secret = || Zeroizing::new([7; 32]);
@@ -231,7 +296,7 @@ mod tests {
                 sealer.frames = RATCHET_FRAMES - 1;
             }
             opener.open(sealer.seal(now, batch(50))).unwrap();
-            assert_eq!(sealer.direction.secret, opener.0.secret);
+            assert_eq!(sealer.direction.secret, opener.direction.secret);
             if secrets.last() != Some(&*sealer.direction.secret) {
                 secrets.push(*sealer.direction.secret);
             }
@@ -241,10 +306,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_agreed_goes_into_the_key_after_the_frame_that_says_so() {
+        let mix = |byte| Mix(Zeroizing::new([byte; 32]));
+        let (mut sealer, mut opener) = pair(Aead::ChaCha20Poly1305, Padding::None);
+        opener.mix(mix(1));
+        opener.open(sealer.seal(Now::ZERO, batch(50))).unwrap();
+        sealer.mix(mix(1));
+        let before = sealer.direction.secret.clone();
+        (0..3).for_each(|_| assert_eq!(opener.open(sealer.seal(Now::ZERO, batch(50))).unwrap(), batch(50)[1..]));
+        assert_ne!(sealer.direction.secret, before);
+        assert_eq!(sealer.direction.secret, opener.direction.secret);
+        // Together with a step of the ratchet, in the same order on both sides.
+        opener.mix(mix(2));
+        sealer.mix(mix(2));
+        let late = Now::ZERO.after(RATCHET_TIME);
+        (0..3).for_each(|_| assert_eq!(opener.open(sealer.seal(late, batch(50))).unwrap(), batch(50)[1..]));
+        sealer.mix(mix(3));
+        assert!(matches!(opener.open(sealer.seal(late, batch(50))), Err(Error::Garbage(_))), "nothing was agreed");
+    }
+
+    #[test]
     fn unknown_flags_are_garbage() {
         let (sealer, mut opener) = pair(Aead::ChaCha20Poly1305, Padding::None);
         let nonce = sealer.direction.nonce();
-        let mut frame = BytesMut::from(&[2u8, 9, 9][..]);
+        let mut frame = BytesMut::from(&[4u8, 9, 9][..]);
         let tag = sealer.direction.key.seal_in_place(nonce, &[], &mut frame);
         frame.extend_from_slice(&tag);
         assert!(matches!(opener.open(frame), Err(Error::Garbage(_))));

@@ -18,6 +18,16 @@ const FULL_US: u64 = TOKEN_US * HANDSHAKE_BURST;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Source(IpAddr);
 
+impl Source {
+    /// The address as 16 bytes, an IPv4 one mapped into IPv6.
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        match self.0 {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        }
+    }
+}
+
 impl From<IpAddr> for Source {
     /// Cuts an IPv6 address to its /64; an IPv4-mapped one counts as IPv4.
     fn from(address: IpAddr) -> Self {

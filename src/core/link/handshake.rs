@@ -11,7 +11,8 @@
 //! that, message 2, the responder's id and its key; the traffic keys take everything. The
 //! network key goes into the master secret: without it the proof in message 2 does not open.
 //! [`Verified`] lets the caller look at who answered before anything of us is revealed.
-//! Bounds: three messages of at most 4,096 bytes. Missing on purpose: cookies, standby transports.
+//! A busy responder may ask for message 1 again with a cookie, which is no part of the transcript.
+//! Bounds: three messages of at most 4,096 bytes, and two for a cookie. Missing on purpose: standby transports.
 
 use std::sync::Arc;
 
@@ -27,7 +28,9 @@ use crate::crypto::{
 use crate::defence::{self, Defence};
 use crate::rng::Rng;
 use crate::time::Now;
-use crate::wire::link::{First, MAC_LEN, Proof, Second, VERSION, decode_third, encode_third};
+use crate::wire::link::{
+    First, MAC_LEN, Proof, Second, VERSION, decode_again, decode_third, encode_third, with_cookie,
+};
 use crate::wire::put_vec16;
 
 /// The MAC key target of a first message that expects nobody in particular.
@@ -177,6 +180,8 @@ pub(super) struct Initiator {
     pin: Pin,
     secrets: Vec<AgreementSecret>,
     first: Vec<u8>,
+    /// Whether the responder was busy, and got the first message again.
+    again: bool,
 }
 
 impl Initiator {
@@ -195,7 +200,14 @@ impl Initiator {
         let target = pin.peer().unwrap_or(NOBODY);
         let mac = mac(&mac_key(&target), &first);
         first.extend_from_slice(&mac);
-        (Self { pin, secrets, first: first.clone() }, first)
+        (Self { pin, secrets, first: first.clone(), again: false }, first)
+    }
+
+    /// The first message again, if a busy responder asks for it with a cookie, once.
+    pub(super) fn again(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        let cookie = decode_again(frame).filter(|_| !self.again)?;
+        self.again = true;
+        Some(with_cookie(&cookie, &self.first))
     }
 
     /// Takes message 2: checks the choice, the proof, and that it is not ourselves nor another than the pinned peer.

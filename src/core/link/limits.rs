@@ -8,6 +8,12 @@ use crate::crypto::TAG_LEN;
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Accepted connections whose handshake is not over. Beyond: the oldest that has proven nothing goes.
 pub const HALF_OPEN_MAX: usize = 128;
+/// Links that one source may hold of the accepted ones before it is the first to yield: a part of this many.
+pub const SOURCE_PARTS: usize = 8;
+/// Time without a cell after which a link may yield to a newcomer. So it has this long to become useful.
+pub const UNUSED_TIME: Duration = Duration::from_secs(600);
+/// Other half-open connections above which a first message must come with a cookie: half of the budget (PROTOCOL.md §3).
+pub const COOKIES_ABOVE: usize = HALF_OPEN_MAX / 2;
 /// The share of [`HALF_OPEN_MAX`] that one source may hold, so that no single one fills it.
 pub const HALF_OPEN_PER_SOURCE_MAX: usize = 16;
 /// Accepted connections whose handshake is not over, while there are as many links as configured: enough for
@@ -34,28 +40,66 @@ pub const BATCH_LEN_MAX: usize = FRAME_LEN_MAX / BUCKET_LEN * BUCKET_LEN - TAG_L
 pub const MESSAGE_LEN_MAX: usize = BATCH_LEN_MAX - 5;
 /// A cell (head and body) is never longer. 16,384 bytes of body, and head.
 pub const CELL_LEN_MAX: usize = 16_384 + HEAD_LEN_MAX;
+/// Another message of a flow (a routed datagram) is never longer.
+pub const DATAGRAM_LEN_MAX: usize = 20 * 1024 + 64;
 /// The part of a message that callers pass apart from its body.
 pub const HEAD_LEN_MAX: usize = 16;
-/// Batches handed to the transport and not yet written.
+/// Batches handed to the transport and not yet written, on a fast link; one on a slow link.
 pub const BATCHES_OUTSTANDING: u8 = 2;
+/// Time that a batch may take on the wire: what comes first waits for the batch before it.
+pub const BATCH_TIME: Duration = Duration::from_millis(5);
+/// Where a batch ends on the slowest link: one full cell, and small ones in what the frame's bucket has left.
+pub const BATCH_LEN_SLOW: usize = 8 * BUCKET_LEN - TAG_LEN;
+/// Time over which the speed of a busy link is measured.
+pub const SPEED_SAMPLE: Duration = Duration::from_millis(10);
+/// Bytes that the transport may hold unsent, on the fastest link and before its speed is known.
+pub const UNSENT_MAX: u32 = 128 * 1024;
+/// The same on the slowest link.
+pub const UNSENT_MIN: u32 = 8 * 1024;
+
+/// Frames per second at a constant rate, as far as their least and largest lengths allow.
+pub const CONSTANT_FRAMES_PER_S: u64 = 50;
+/// Frames at a constant rate that may be due at once, after a late timer.
+pub const TICKS_DUE_MAX: u8 = 4;
 
 /// A key seals for at most this long (PROTOCOL.md §3).
 pub const RATCHET_TIME: Duration = Duration::from_secs(120);
 /// A key seals at most this many frames (PROTOCOL.md §3).
 pub const RATCHET_FRAMES: u32 = 1 << 24;
 
+/// How often fresh key agreement is mixed in (PROTOCOL.md §3).
+pub const REKEY_TIME: Duration = Duration::from_secs(3600);
+/// How far that moves at random, in percent.
+pub const REKEY_JITTER_PERCENT: u32 = 10;
+/// A peer that begins another one sooner misbehaves: each costs public-key work.
+pub const REKEY_GAP_MIN: Duration = Duration::from_secs(1800);
+
 /// Bytes of queued control messages per link. Beyond, the link is closed: control may not be lost.
 pub const CONTROL_QUEUE_MAX: usize = 1 << 20;
 /// Bytes of queued cells per link. Beyond, the longest flow loses its oldest.
 pub const CELL_QUEUE_MAX: usize = 1 << 20;
+/// Bytes that wait on all links together, where nothing else is configured.
+pub const QUEUE_MAX: usize = 64 << 20;
+/// Cells in transit shorter than this are copied out of the transport's read when they wait: else a short one would
+/// keep up to 128 KiB.
+pub const TRANSIT_KEPT_MIN: usize = 8 * 1024;
+/// Bytes of queued cells of one link above which every further one is copied, for the same reason.
+pub const CELL_QUEUE_COPIED: usize = CELL_QUEUE_MAX / 4;
+/// The part of what all links may hold above which every further cell is copied.
+pub const QUEUE_COPIED_PART: usize = 8;
 /// Sessions fill a link only while it queues fewer bytes than this: one batch ahead.
 pub const CELL_QUEUE_LOW: usize = 1 << 16;
 /// What a queued message is charged beyond its bytes. Bounds their number, and so that of flows, to 4,096.
 pub const MESSAGE_CHARGE: usize = 256;
 /// What a flow may send per turn: at least one cell of the largest size.
 pub const QUANTUM: usize = CELL_LEN_MAX;
-/// A cell that waited longer is marked.
+/// A cell that waited longer is marked; on a slow link, one that waited longer than [`DELAY_TARGET_CELLS`] take.
 pub const DELAY_TARGET: Duration = Duration::from_millis(5);
+/// Full cells that may wait on a slow link without a mark: fewer, and every cell that meets another is marked.
+pub const DELAY_TARGET_CELLS: u32 = 1;
+
+/// Time whose bytes the upload limit lets go at once: several times the granularity of an event loop's timers.
+pub const UPLOAD_BURST: Duration = Duration::from_millis(10);
 
 /// Silence after which an idle link is pinged. An exchange is two frames of 256 bytes: 34 bytes/s per link.
 pub const PING_IDLE: Duration = Duration::from_secs(15);

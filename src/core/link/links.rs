@@ -7,13 +7,19 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
+use super::constant::Constant;
+use super::cookie::Cookies;
 use super::error::{Bye, Error};
 use super::frame::Padding;
 use super::gate::Gate;
 use super::handshake::{Initiator, Responder, Terms};
 use super::limits::FLOOR_LEARNED_MAX;
 use super::liveness::{Liveness, cost};
+use super::memory::Queued;
+use super::rekey::Rekey;
 use super::scheduler::Scheduler;
+use super::speed::Speed;
+use super::upload::Upload;
 use super::{Config, ConnId, Counters, Event, LinkStatus, Pin, Transmit};
 use crate::crypto::{Aead, Group, PeerId};
 use crate::defence::{self, Defence};
@@ -29,6 +35,12 @@ pub(super) enum Timer {
     Handshake(ConnId),
     /// A link may have to ping, or be dead. May fire early.
     Liveness(ConnId),
+    /// Fresh key agreement is due on a link that we dialed.
+    Rekey(ConnId),
+    /// A frame is due on a link at a constant rate.
+    Tick(ConnId),
+    /// The upload limit lets more go.
+    Upload,
 }
 
 /// The state of a connection.
@@ -56,10 +68,19 @@ pub(super) struct Link {
     pub(super) confirmed: Option<u64>,
     pub(super) scheduler: Scheduler,
     pub(super) liveness: Liveness,
-    /// Batches that the transport may still take.
-    pub(super) credit: u8,
+    pub(super) rekey: Rekey,
+    /// How fast the transport takes batches, and whether it may have another.
+    pub(super) speed: Speed,
     /// Whether it waits in the ring of links with a batch to give.
     pub(super) in_ring: bool,
+    /// Whether it waits for the upload limit.
+    pub(super) held: bool,
+    /// Its ticks, if it sends at a constant rate.
+    pub(super) constant: Option<Constant>,
+    /// Pieces of messages that came, until the last.
+    pub(super) pieces: BytesMut,
+    /// When cells were last sent, or it came up.
+    pub(super) used: Instant,
     pub(super) rx_bytes: u64,
     pub(super) tx_bytes: u64,
 }
@@ -99,10 +120,17 @@ pub struct Links {
     /// Connections of ours whose responder has not been heard yet.
     pub(super) unconfirmed: BTreeMap<PeerId, ConnId>,
     pub(super) gate: Gate,
+    pub(super) cookies: Cookies,
     pub(super) timers: Timers<Timer>,
     pub(super) transmits: VecDeque<Transmit>,
     /// Links with something to send and credit for it.
     pub(super) ring: VecDeque<ConnId>,
+    pub(super) upload: Upload,
+    pub(super) queue_max: usize,
+    /// What the queues of all links hold.
+    pub(super) queued: Queued,
+    /// Links with something to send that the upload limit does not let go yet.
+    pub(super) held: VecDeque<ConnId>,
     pub(super) events: VecDeque<Event>,
     pub(super) counters: Counters,
     /// Counts events whose order decides between simultaneous dials.
@@ -118,6 +146,7 @@ impl Links {
     #[must_use]
     pub fn new(config: Config, rng: Rng) -> Self {
         let (max_inbound, max_outbound) = (config.max_inbound, config.max_outbound);
+        let (upload, queue_max) = (Upload::new(config.upload_limit), config.queue_max);
         Self {
             terms: Terms::new(config),
             rng,
@@ -127,9 +156,14 @@ impl Links {
             by_peer: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
             gate: Gate::default(),
+            cookies: Cookies::default(),
             timers: Timers::default(),
             transmits: VecDeque::new(),
             ring: VecDeque::new(),
+            upload,
+            queue_max,
+            queued: Queued::default(),
+            held: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
             step: 0,
@@ -260,6 +294,7 @@ impl Links {
                 return self.fail(conn, why, end);
             }
         };
+        self.queued.change(Queued::of(&link.scheduler), Queued::default());
         let table = if link.confirmed.is_some() { &mut self.by_peer } else { &mut self.unconfirmed };
         if table.get(&link.peer) == Some(&conn) {
             table.remove(&link.peer);
@@ -271,6 +306,8 @@ impl Links {
             return self.fail(conn, why, end);
         }
         self.timers.clear(&Timer::Liveness(conn));
+        self.timers.clear(&Timer::Rekey(conn));
+        self.timers.clear(&Timer::Tick(conn));
         self.count(&why, true);
         if !matches!(end, End::Gone) {
             self.transmits.push_back(Transmit::Close { conn, reason: why.clone() });

@@ -11,21 +11,29 @@
 //!
 //! States of a connection: dialing (awaiting message 2), accepted (message 1), answered (message 3),
 //! linked; an initiator's link counts only once the responder's first frame has opened. Timers: one deadline
-//! per handshake, one liveness timer per link. Bounds: [`limits`]. Missing on purpose: cookies, standby
-//! transports, fresh key agreement on a live link, constant-rate padding.
+//! per handshake; per link one of liveness, one for the next key agreement if we dialed, one for the next frame at a
+//! constant rate; one for the upload limit. Bounds: [`limits`]. Missing on purpose: standby transports.
 
+mod constant;
+mod cookie;
 mod error;
 mod establish;
+mod evict;
+mod flows;
 mod frame;
 mod gate;
 mod handshake;
 pub mod limits;
 mod links;
 mod liveness;
+mod memory;
+mod rekey;
 mod scheduler;
+mod speed;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod upload;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,6 +44,7 @@ use bytes::BytesMut;
 pub use error::{Bye, Error};
 pub use frame::{Opener, Padding, Sealer};
 pub use links::Links;
+pub use rekey::Mix;
 
 use crate::crypto::{Aead, Group, PeerId, SigningKey};
 use crate::time::Instant;
@@ -62,6 +71,10 @@ pub struct Config {
     pub max_inbound: usize,
     /// Links dialed, at most.
     pub max_outbound: usize,
+    /// Bytes of frames per second that all links together send, at most.
+    pub upload_limit: Option<u64>,
+    /// Bytes that wait on all links together, at most, with bookkeeping.
+    pub queue_max: usize,
 }
 
 /// Whom a dialed address is expected to lead to.
@@ -100,12 +113,15 @@ impl Pin {
 pub enum Class {
     /// Before all cells, never dropped: a peer that does not take them in time loses the link.
     Control,
-    /// In turn with other flows; the longest loses cells when the queue is full.
+    /// In turn with other flows; the longest loses when the queue is full: cells, and datagrams that may be lost.
     Cell {
         /// Cells of one flow keep their order and share a turn.
         flow: u64,
         /// Goes before bulk as long as it sends little.
         interactive: bool,
+        /// The neighbour that it comes from, if it passes through: each has its turn, and a long wait here marks it.
+        /// Our own sessions see their queue without.
+        from: Option<PeerId>,
     },
 }
 
@@ -146,6 +162,23 @@ pub enum Transmit {
         conn: ConnId,
         /// The plaintext.
         batch: BytesMut,
+    },
+    /// Fresh key agreement, for the two halves of a connection. The opener has it before the reader opens another
+    /// frame; the sealer gets it in its place among the batches.
+    Mix {
+        /// On this connection.
+        conn: ConnId,
+        /// For [`Opener::mix`].
+        open: Option<Mix>,
+        /// For [`Sealer::mix`].
+        seal: Option<Mix>,
+    },
+    /// Hold at most so many bytes that are handed to the system and not sent, so that queues stay here.
+    Unsent {
+        /// On this connection.
+        conn: ConnId,
+        /// Bytes.
+        len: u32,
     },
     /// Close, after everything before has been sent.
     Close {
@@ -259,6 +292,8 @@ pub struct LinkStatus {
 pub struct Counters {
     /// First messages that did not know our id, unanswered.
     pub strangers: u64,
+    /// First messages that had to come again with a cookie.
+    pub cookies_asked: u64,
     /// Handshakes refused for their source's rate.
     pub rate_limited: u64,
     /// Accepted connections that went for the bound on half-open ones.
@@ -271,6 +306,12 @@ pub struct Counters {
     pub control_overflows: u64,
     /// Links closed because the peer was silent.
     pub silent: u64,
+    /// Cells dropped because all links together held too much.
+    pub cells_over_memory: u64,
+    /// Links that yielded to newcomers.
+    pub links_evicted: u64,
+    /// Fresh key agreements completed.
+    pub rekeys: u64,
     /// Peers whose floor was forgotten at its bound.
     pub floors_forgotten: u64,
 }

@@ -3,14 +3,17 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::error::{Bye, Error};
+use super::flows::Message;
 use super::frame::Padding;
-use super::limits::{BATCH_LEN_MAX, BATCHES_OUTSTANDING, CELL_LEN_MAX, MESSAGE_LEN_MAX};
+use super::limits::{BATCH_LEN_MAX, CELL_LEN_MAX, DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX};
 use super::links::{Conn, End, Link, Links, Timer};
 use super::liveness::{Due, cost};
-use super::scheduler::Message;
+use super::memory::Queued;
+use super::scheduler::Share;
+use super::upload::Pass;
 use super::{Class, ConnId, Dropped, Event, Transmit};
 use crate::crypto::{PeerId, TAG_LEN};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wire::link::{put_message, take_message};
 use crate::wire::{self, kind};
 
@@ -37,9 +40,12 @@ impl Links {
     }
 
     /// The transport may take one more batch.
-    pub fn handle_ready(&mut self, _now: Now, conn: ConnId) {
+    pub fn handle_ready(&mut self, now: Now, conn: ConnId) {
         let Some(link) = self.link_mut(conn) else { return };
-        link.credit = (link.credit + 1).min(BATCHES_OUTSTANDING);
+        let waiting = !link.scheduler.is_empty();
+        if let Some(len) = link.speed.handle_written(now.instant, waiting) {
+            self.transmits.push_back(Transmit::Unsent { conn, len });
+        }
         self.activate(conn);
     }
 
@@ -49,6 +55,9 @@ impl Links {
             match timer {
                 Timer::Handshake(conn) => self.end(conn, Error::TimedOut, End::Silently),
                 Timer::Liveness(conn) => self.check_liveness(now, conn),
+                Timer::Rekey(conn) => self.begin_rekey(now, conn),
+                Timer::Tick(conn) => self.tick(now, conn),
+                Timer::Upload => self.release_held(),
             }
         }
     }
@@ -67,20 +76,28 @@ impl Links {
         body: Bytes,
     ) -> Result<(), Dropped> {
         let conn = *self.by_peer.get(peer).ok_or(Dropped::NoLink)?;
+        let before = Queued::of(&self.link_mut(conn).ok_or(Dropped::NoLink)?.scheduler);
+        let body =
+            if matches!(class, Class::Cell { from: Some(_), .. }) { self.own_body(before.cells, body) } else { body };
         let message = Message::new(kind, head, body).ok_or(Dropped::TooLong)?;
+        let longest = if kind == kind::CELL { CELL_LEN_MAX } else { DATAGRAM_LEN_MAX };
         let link = self.link_mut(conn).ok_or(Dropped::NoLink)?;
-        match class {
-            Class::Control if message.len() <= MESSAGE_LEN_MAX => {
-                if link.scheduler.push_control(message).is_err() {
-                    self.end(conn, Error::ControlOverflow, End::Silently);
-                    return Err(Dropped::NoLink);
-                }
-            }
-            Class::Cell { flow, interactive } if message.len() <= CELL_LEN_MAX => {
-                link.scheduler.push_cell(now.instant, flow, interactive, message);
+        let pushed = match class {
+            Class::Control if message.len() <= MESSAGE_LEN_MAX => link.scheduler.push_control(message),
+            Class::Cell { flow, interactive, from } if message.len() <= longest => {
+                let (source, message) = (source_key(from), message.in_transit(from.is_some()));
+                link.scheduler.push_cell(now.instant, source, flow, interactive, message);
+                Ok(())
             }
             Class::Control | Class::Cell { .. } => return Err(Dropped::TooLong),
+        };
+        let after = Queued::of(&link.scheduler);
+        self.queued.change(before, after);
+        if pushed.is_err() {
+            self.end(conn, Error::ControlOverflow, End::Silently);
+            return Err(Dropped::NoLink);
         }
+        self.keep_queue_bound();
         self.activate(conn);
         Ok(())
     }
@@ -89,7 +106,7 @@ impl Links {
     #[must_use]
     pub fn room(&self, peer: &PeerId) -> bool {
         match self.by_peer.get(peer).and_then(|conn| self.conns.get(conn)) {
-            Some(Conn::Linked(link)) => link.scheduler.has_room(),
+            Some(Conn::Linked(link)) => link.speed.has_room(link.scheduler.cell_bytes()),
             Some(Conn::Dialing { .. } | Conn::Accepted { .. } | Conn::Answered { .. }) | None => false,
         }
     }
@@ -101,14 +118,25 @@ impl Links {
         }
         let padding = self.terms.padding();
         while let Some(conn) = self.ring.pop_front() {
+            let pass = self.upload.check(now.instant);
+            let len_max = self.upload.batch_len();
             let Some(link) = self.link_mut(conn) else { continue };
             link.in_ring = false;
-            let Some((batch, deadline_moved)) = link.next_batch(now, padding) else { continue };
-            if deadline_moved {
+            if link.urgency() > pass {
+                self.hold(conn, pass);
+                continue;
+            }
+            let before = Queued::of(&link.scheduler);
+            let next = link.next_batch(now, padding, pass, len_max);
+            let after = Queued::of(&link.scheduler);
+            self.queued.change(before, after);
+            let Some(next) = next else { continue };
+            self.upload.handle_sent(next.frame_len);
+            if next.deadline_moved {
                 self.arm(conn);
             }
             self.activate(conn);
-            return Some(Transmit::Batch { conn, batch });
+            return Some(Transmit::Batch { conn, batch: next.batch });
         }
         None
     }
@@ -116,10 +144,37 @@ impl Links {
     /// Puts a link that has something to send, and may, into the ring.
     pub(super) fn activate(&mut self, conn: ConnId) {
         let Some(Conn::Linked(link)) = self.conns.get_mut(&conn) else { return };
-        let waits = !link.scheduler.is_empty() || link.liveness.has_message();
-        if waits && link.credit > 0 && !link.in_ring && link.confirmed.is_some() {
+        let waits = match &link.constant {
+            Some(constant) => constant.is_due(),
+            None => !link.scheduler.is_empty() || link.liveness.has_message(),
+        };
+        let held = link.held && link.urgency() == Pass::Cells;
+        if waits && link.speed.has_credit() && !link.in_ring && link.confirmed.is_some() && !held {
             link.in_ring = true;
             self.ring.push_back(conn);
+        }
+    }
+
+    /// Lets a link wait until the upload limit lets more go than `pass`.
+    fn hold(&mut self, conn: ConnId, pass: Pass) {
+        let Some(link) = self.link_mut(conn) else { return };
+        if !std::mem::replace(&mut link.held, true) {
+            self.held.push_back(conn);
+        }
+        if let Some(at) = self.upload.more_at(pass)
+            && self.timers.at(&Timer::Upload).is_none_or(|armed| armed > at)
+        {
+            self.timers.set(Timer::Upload, at);
+        }
+    }
+
+    /// Gives the links that waited for the upload limit their turn, in the order in which they came.
+    fn release_held(&mut self) {
+        for conn in std::mem::take(&mut self.held) {
+            if let Some(link) = self.link_mut(conn) {
+                link.held = false;
+                self.activate(conn);
+            }
         }
     }
 
@@ -148,6 +203,9 @@ impl Links {
         loop {
             let result = match take_message(batch) {
                 Ok(None) => return,
+                Ok(Some((kind @ (kind::PIECE | kind::PIECE_LAST), body))) => {
+                    self.read_piece(now, conn, peer, kind, &body)
+                }
                 Ok(Some((kind, body))) if kind < LINK_KINDS_END => self.handle_own(now, conn, kind, &body),
                 Ok(Some((kind, body))) => {
                     self.events.push_back(Event::Message { peer, kind, body });
@@ -161,6 +219,22 @@ impl Links {
                 Err(why) => return self.end(conn, why, End::Bye(Bye::Garbage)),
             }
         }
+    }
+
+    /// A piece of messages; after the last, all of them. Pieces are never inside pieces.
+    fn read_piece(&mut self, now: Now, conn: ConnId, peer: PeerId, kind: u8, piece: &[u8]) -> Result<(), Error> {
+        let link = self.link_mut(conn).ok_or(Error::Closed)?;
+        let Some(mut whole) = link.take_piece(kind, piece)? else { return Ok(()) };
+        while let Some((kind, body)) = take_message(&mut whole).map_err(Error::Garbage)? {
+            match kind {
+                kind::PIECE | kind::PIECE_LAST => {
+                    return Err(Error::Garbage(wire::Error::Invalid("a piece inside pieces")));
+                }
+                kind if kind < LINK_KINDS_END => self.handle_own(now, conn, kind, &body)?,
+                kind => self.events.push_back(Event::Message { peer, kind, body }),
+            }
+        }
+        Ok(())
     }
 
     /// A message of the link's own.
@@ -178,6 +252,7 @@ impl Links {
                 let peer = link.peer;
                 self.events.extend(change.map(|rtt| Event::Cost { peer, rtt, cost: cost(rtt) }));
             }
+            kind::REKEY | kind::REKEY_ANSWER | kind::REKEY_DONE => return self.handle_rekey(now, conn, kind, body),
             kind::BYE => return Err(Error::Bye(Bye::from_code(reader.u8().map_err(Error::Garbage)?))),
             _ => return Err(Error::Garbage(wire::Error::Invalid("kind of a link message"))),
         }
@@ -186,27 +261,71 @@ impl Links {
     }
 }
 
+/// What names a source of cells to a scheduler: a part of a hash that nobody chooses; 0 for us.
+fn source_key(from: Option<PeerId>) -> u64 {
+    from.and_then(|peer| peer.0.first_chunk().copied()).map_or(0, u64::from_le_bytes)
+}
+
+/// A batch to hand over.
+pub(super) struct Next {
+    /// The plaintext.
+    pub(super) batch: BytesMut,
+    /// Bytes that it will have as a frame.
+    pub(super) frame_len: usize,
+    /// Whether the liveness deadline moved.
+    pub(super) deadline_moved: bool,
+}
+
 impl Link {
-    /// The next batch, if there is anything to send and credit for it; and whether the liveness deadline moved.
-    fn next_batch(&mut self, now: Now, padding: Padding) -> Option<(BytesMut, bool)> {
-        if self.credit == 0 {
+    /// What the upload limit must let through for the link to send what comes first.
+    fn urgency(&self) -> Pass {
+        if self.constant.is_some() {
+            // Every frame is alike, and none may be missing for others' sake.
+            Pass::Life
+        } else if self.liveness.has_message() {
+            Pass::Life
+        } else if self.scheduler.has_control() {
+            Pass::Control
+        } else {
+            Pass::Cells
+        }
+    }
+
+    /// The next batch, if there is anything that may go and credit for it.
+    fn next_batch(&mut self, now: Now, padding: Padding, pass: Pass, len_max: usize) -> Option<Next> {
+        if !self.speed.has_credit() {
             return None;
         }
-        let len_max = (1 + 2 * PING_LEN + self.scheduler.waiting()).min(BATCH_LEN_MAX);
-        let mut batch = BytesMut::with_capacity(padding.frame_len(len_max));
+        if self.constant.is_some() {
+            return self.next_constant(now, padding);
+        }
+        let len_max = len_max.min(self.speed.batch_len());
+        let longest = if self.scheduler.has_control() { BATCH_LEN_MAX } else { len_max.max(CELL_LEN_MAX) };
+        let capacity = 1 + 2 * PING_LEN + self.scheduler.waiting().min(longest);
+        let mut batch = BytesMut::with_capacity(padding.frame_len(capacity.min(BATCH_LEN_MAX)));
         batch.put_u8(0);
-        if let Some(token) = self.liveness.take_pong() {
-            put_message(&mut batch, kind::PONG, &[], &token);
-        }
-        if let Some(token) = self.liveness.take_ping(now.instant) {
-            put_message(&mut batch, kind::PING, &[], &token);
-        }
-        let cells = self.scheduler.fill(now.instant, &mut batch);
+        self.put_life(now.instant, &mut batch);
+        let share = Share { pass, len_max, delay_target: self.speed.delay_target() };
+        let cells = self.scheduler.fill(now.instant, share, &mut batch);
         if batch.len() == 1 {
             return None;
         }
-        self.credit -= 1;
-        self.tx_bytes += padding.frame_len(batch.len()) as u64;
-        Some((batch, cells && self.liveness.cells_sent(now.instant)))
+        let frame_len = padding.frame_len(batch.len());
+        self.speed.handle_sent(now.instant, frame_len);
+        self.tx_bytes += frame_len as u64;
+        if cells {
+            self.used = now.instant;
+        }
+        Some(Next { batch, frame_len, deadline_moved: cells && self.liveness.cells_sent(now.instant) })
+    }
+
+    /// Adds the ping and the pong that are due.
+    pub(super) fn put_life(&mut self, now: Instant, batch: &mut BytesMut) {
+        if let Some(token) = self.liveness.take_pong() {
+            put_message(batch, kind::PONG, &[], &token);
+        }
+        if let Some(token) = self.liveness.take_ping(now) {
+            put_message(batch, kind::PING, &[], &token);
+        }
     }
 }

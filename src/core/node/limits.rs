@@ -26,3 +26,9 @@ pub const HELLO_ADDRESSES_MAX: usize = 8;
 
 /// Answers of one signed key that are kept for the shell.
 pub const SIGNED_VALUES_MAX: usize = 8;
+
+/// Bytes that all sessions together hold, where nothing else is configured.
+pub const SESSIONS_HELD_MAX: u64 = 192 << 20;
+
+/// How often that is looked at, at most: 32 MiB come in between at 1 Gbit/s.
+pub const RELIEF_EVERY: Duration = Duration::from_millis(250);

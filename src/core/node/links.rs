@@ -13,6 +13,9 @@ use crate::routing::{LinkCost, To};
 use crate::time::Now;
 use crate::wire::kind;
 
+/// The flow of datagrams on a link. Paths count theirs from 0.
+const DATAGRAMS_FLOW: u64 = u64::MAX;
+
 impl<S: Store> Node<S> {
     /// Handles everything that links report.
     pub(super) fn drain_links(&mut self, now: Now) -> bool {
@@ -61,6 +64,9 @@ impl<S: Store> Node<S> {
                     self.counters.bad_messages += 1;
                     tracing::debug!(?peer, %error, "bad routing message");
                 }
+                if matches!(kind, kind::ROUTED | kind::ROUTED_ANSWER) {
+                    self.drain_routing_out(now, Some(peer));
+                }
             }
             0x20..=0x2f => {
                 let hops = TowardPeers(&self.routing);
@@ -80,7 +86,8 @@ impl<S: Store> Node<S> {
         match self.paths.handle_cell(now, peer, body) {
             CellAction::Forward { to, flow, head, body } => {
                 self.counters.relayed_bytes += body.len() as u64;
-                let class = Class::Cell { flow, interactive: false };
+                let interactive = body.len() < super::limits::INTERACTIVE_LEN;
+                let class = Class::Cell { flow, interactive, from: Some(peer) };
                 // A link that is gone closes its paths at once: nothing to do for this cell.
                 let _ = self.links.send(now, &to, class, kind::CELL, &head, body.freeze());
             }
@@ -95,12 +102,17 @@ impl<S: Store> Node<S> {
         }
     }
 
-    /// Hands routing's and paths' messages to the links.
-    pub(super) fn drain_control(&mut self, now: Now) -> bool {
+    /// Hands routing's messages to the links. A datagram may be lost on its way, and it is somebody else's, so it has
+    /// its turn as cells do, apart for each neighbour `from` which it came; all else is control.
+    fn drain_routing_out(&mut self, now: Now, from: Option<PeerId>) -> bool {
         let mut busy = false;
         while let Some((to, kind, body)) = self.routing.poll_transmit() {
             busy = true;
             match to {
+                To::One(peer) if matches!(kind, kind::ROUTED | kind::ROUTED_ANSWER) => {
+                    let class = Class::Cell { flow: DATAGRAMS_FLOW, interactive: true, from };
+                    let _ = self.links.send(now, &peer, class, kind, &[], body);
+                }
                 To::One(peer) => self.send_control(now, peer, kind, body),
                 To::All => {
                     let peers: Vec<PeerId> = self.links.links().map(|link| link.peer).collect();
@@ -110,6 +122,12 @@ impl<S: Store> Node<S> {
                 }
             }
         }
+        busy
+    }
+
+    /// Hands routing's and paths' messages to the links.
+    pub(super) fn drain_control(&mut self, now: Now) -> bool {
+        let mut busy = self.drain_routing_out(now, None);
         while let Some((peer, kind, body)) = self.paths.poll_transmit() {
             busy = true;
             self.send_control(now, peer, kind, body);
@@ -137,7 +155,8 @@ impl<S: Store> Node<S> {
             match self.carriers.way(carrier) {
                 Some(Way::Path(path)) => {
                     if let Some((peer, flow, head)) = self.paths.cell_head(path) {
-                        let class = Class::Cell { flow, interactive: packet.len() < super::limits::INTERACTIVE_LEN };
+                        let interactive = packet.len() < super::limits::INTERACTIVE_LEN;
+                        let class = Class::Cell { flow, interactive, from: None };
                         let _ = self.links.send(now, &peer, class, kind::CELL, &head, packet.freeze());
                     }
                 }

@@ -54,6 +54,8 @@ pub struct Config {
     pub advertise: Vec<String>,
     /// The suffix under which every name also works, e.g. `tarnet.alt`.
     pub suffix: String,
+    /// Bytes that all sessions together hold, at most.
+    pub sessions_held_max: u64,
 }
 
 /// One node.
@@ -82,6 +84,9 @@ pub struct Node<S: Store> {
     /// DHT contacts when everything published was last stored again.
     contacts_at_restore: usize,
     counters: Counters,
+    sessions_held_max: u64,
+    /// When what sessions hold was last looked at.
+    relieved_at: Instant,
 }
 
 /// What paths ask of routing.
@@ -125,6 +130,8 @@ impl<S: Store> Node<S> {
             events: VecDeque::new(),
             contacts_at_restore: 0,
             counters: Counters::default(),
+            sessions_held_max: config.sessions_held_max,
+            relieved_at: now.instant,
             key,
         }
     }
@@ -145,6 +152,11 @@ impl<S: Store> Node<S> {
             Input::Accepted { conn, source } => self.links.handle_accept(now, conn, source),
             Input::Closed { conn } => self.links.handle_closed(now, conn),
             Input::Timeout => self.handle_timeout(now),
+        }
+        // Only what comes in makes it grow: no timer of its own.
+        if now.instant - self.relieved_at >= limits::RELIEF_EVERY {
+            self.relieved_at = now.instant;
+            self.sessions.relieve(now, self.sessions_held_max);
         }
     }
 

@@ -8,6 +8,16 @@ pub const PING: u8 = 0x01;
 pub const PONG: u8 = 0x02;
 /// Link: closing, with a reason.
 pub const BYE: u8 = 0x03;
+/// Link: a fresh key share.
+pub const REKEY: u8 = 0x04;
+/// Link: the answer to a fresh key share.
+pub const REKEY_ANSWER: u8 = 0x05;
+/// Link: the answer has come, and its keys are ready to be used.
+pub const REKEY_DONE: u8 = 0x06;
+/// Link: a piece of messages that are longer than a frame.
+pub const PIECE: u8 = 0x07;
+/// Link: the last piece of them.
+pub const PIECE_LAST: u8 = 0x08;
 
 /// Routing: a batch of signed route items.
 pub const ADVERT: u8 = 0x10;

@@ -6,6 +6,8 @@
 //! | first | 1, versions from and to, groups `n (code, share16)`, AEADs `n code`, schemes `n code`, nonce 16, zeros to a multiple of 256, MAC 16 |
 //! | second | 2, version, group, AEAD, answer16, nonce 16, sealed proof16 |
 //! | third | 3, sealed proof16 |
+//! | again | 4, cookie 16: a busy responder asks for the first message once more, with this |
+//! | first again | 5, cookie 16, first |
 //! | proof | scheme, key16, signature16, zeros to a multiple of 256 |
 //! | batch | flags, messages `kind, length varint, body`, then zeros |
 //!
@@ -28,6 +30,8 @@ const PAD_LEN: usize = 256;
 const OFFER_LEN_MAX: usize = 8;
 /// The batch's flag that the sender's next frame is under the next key.
 pub const FLAG_RATCHET: u8 = 1;
+/// The batch's flag that what both sides agreed anew goes into the key of the sender's next frame.
+pub const FLAG_MIX: u8 = 2;
 
 /// First byte of the first message.
 const FIRST: u8 = 1;
@@ -35,6 +39,12 @@ const FIRST: u8 = 1;
 const SECOND: u8 = 2;
 /// First byte of the third message.
 const THIRD: u8 = 3;
+/// First byte of a busy responder's request.
+const AGAIN: u8 = 4;
+/// First byte of a first message with a cookie before it.
+const FIRST_AGAIN: u8 = 5;
+/// Bytes of a cookie.
+pub const COOKIE_LEN: usize = 16;
 
 /// The first message: everything that the initiator offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +162,33 @@ impl Second {
         let sealed = reader.vec16()?;
         reader.finish()?;
         Ok((Self { version, group, aead, answer, nonce }, head, sealed))
+    }
+}
+
+/// A busy responder's request for the first message with a cookie.
+#[must_use]
+pub fn encode_again(cookie: &[u8; COOKIE_LEN]) -> Vec<u8> {
+    [&[AGAIN][..], cookie].concat()
+}
+
+/// The cookie of a busy responder's request; `None` for any other message.
+#[must_use]
+pub fn decode_again(bytes: &[u8]) -> Option<[u8; COOKIE_LEN]> {
+    bytes.strip_prefix(&[AGAIN])?.try_into().ok()
+}
+
+/// A first message, MAC included, with the cookie that its responder asked for.
+#[must_use]
+pub fn with_cookie(cookie: &[u8; COOKIE_LEN], first: &[u8]) -> Vec<u8> {
+    [&[FIRST_AGAIN][..], cookie, first].concat()
+}
+
+/// Splits a cookie off a first message that has one.
+#[must_use]
+pub fn split_cookie(bytes: &[u8]) -> (Option<&[u8; COOKIE_LEN]>, &[u8]) {
+    match bytes.strip_prefix(&[FIRST_AGAIN]).and_then(<[u8]>::split_first_chunk) {
+        Some((cookie, first)) => (Some(cookie), first),
+        None => (None, bytes),
     }
 }
 
@@ -332,6 +369,10 @@ mod tests {
             prop_assert_eq!(decode_third(&third), Ok(&b[..]));
             let proof = Proof { scheme: 2, key: a, signature: b };
             prop_assert_eq!(Proof::decode(&proof.encode()), Ok(proof));
+            prop_assert_eq!(decode_again(&encode_again(&nonce)), Some(nonce));
+            let again = with_cookie(&nonce, &head);
+            prop_assert_eq!(split_cookie(&again), (Some(&nonce), &head[..]));
+            prop_assert_eq!((split_cookie(&head), decode_again(&head)), ((None, &head[..]), None));
         }
 
         #[test]

@@ -17,6 +17,8 @@ use crate::store::identity_name;
 
 /// Links of one kind that may be configured.
 const LINKS_MAX: usize = 65_536;
+/// The least rate that links stay up with, bytes per second.
+const RATE_LIMIT_MIN: u64 = 64_000 / 8;
 /// The least memory that the daemon works with, bytes.
 const MEMORY_LIMIT_MIN: u64 = 32 << 20;
 /// The least MTU that IPv6 allows.
@@ -140,11 +142,14 @@ fn not_yet(raw: &Raw, default: &str) -> Result<(), Bad> {
     }
 }
 
-/// A rate limit: checked for form, and refused as not enforced yet.
-fn limit(raw: &Raw) -> Result<(), Bad> {
+/// A rate limit, bytes per second; nothing: none.
+fn limit(raw: &Raw) -> Result<Option<u64>, Bad> {
     match text(raw)? {
-        "" => Ok(()),
-        text => units::rate(text).map_err(|error| Bad::Value(error.to_string())).and(Err(Bad::NotYet)),
+        "" => Ok(None),
+        text => match units::rate(text).map_err(|error| Bad::Value(error.to_string()))? {
+            rate if rate < RATE_LIMIT_MIN => Err(Bad::Value("too slow to keep links up: at least \"64kbit\"".into())),
+            rate => Ok(Some(rate)),
+        },
     }
 }
 
@@ -170,12 +175,14 @@ fn network_key(raw: &Raw) -> Result<Option<NetworkKey>, Bad> {
     }
 }
 
-/// Padding of frames; `constant:RATE` is not there yet.
+/// Padding of frames.
 fn padding(raw: &Raw) -> Result<Padding, Bad> {
     let text = text(raw)?;
     if let Some(rate) = text.strip_prefix("constant:") {
-        units::rate(rate).map_err(|error| Bad::Value(error.to_string()))?;
-        return Err(Bad::NotYet);
+        return match units::rate(rate).map_err(|error| Bad::Value(error.to_string()))? {
+            rate if rate < RATE_LIMIT_MIN => Err(Bad::Value("too slow to keep links up: at least \"64kbit\"".into())),
+            rate => Ok(Padding::Constant(rate)),
+        };
     }
     word(text, &[("off", Padding::Off), ("buckets", Padding::Buckets)])
 }
@@ -296,15 +303,16 @@ pub const KEYS: &[Key] = &[
         put(&mut c.node.open, boolean(v))
     }),
     key("node.memory_limit", "\"512MiB\"", "of all buffers and tables; the greedy are hit first", |c, v| {
-        put(&mut c.node.memory_limit, memory(v))?;
-        not_yet(v, "\"512MiB\"")
+        put(&mut c.node.memory_limit, memory(v))
     }),
     key("node.max_inbound", "128", "links accepted", |c, v| put(&mut c.node.max_inbound, number(v, 0, LINKS_MAX))),
     key("node.max_outbound", "48", "links the daemon opens by itself", |c, v| {
         put(&mut c.node.max_outbound, number(v, 0, LINKS_MAX))
     }),
-    key("node.upload_limit", "\"\"", "\"10Mbit\", \"1MB/s\"; empty: none", |_, v| limit(v)),
-    key("node.download_limit", "\"\"", "", |_, v| limit(v)),
+    key("node.upload_limit", "\"\"", "\"10Mbit\", \"1MB/s\"; empty: none", |c, v| {
+        put(&mut c.node.upload_limit, limit(v))
+    }),
+    key("node.download_limit", "\"\"", "", |c, v| put(&mut c.node.download_limit, limit(v))),
     key("node.network_key", "\"\"", "non-empty: a private network; only nodes with the same key can link", |c, v| {
         put(&mut c.node.network_key, network_key(v))
     }),

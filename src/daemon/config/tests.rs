@@ -109,12 +109,21 @@ fn bad_values_name_file_line_key_and_what_would_do() {
 }
 
 #[test]
+fn rate_limits_are_bytes_per_second_and_not_absurd() {
+    let config = from_file("[node]\nupload_limit = '10Mbit'\ndownload_limit = '1MB/s'").unwrap();
+    assert_eq!((config.node.upload_limit, config.node.download_limit), (Some(1_250_000), Some(1_000_000)));
+    let config = from_file("[node]\nupload_limit = ''").unwrap();
+    assert_eq!((config.node.upload_limit, config.node.download_limit), (None, None));
+    assert_eq!(from_file("[node]\nmemory_limit = '64MiB'").unwrap().node.memory_limit, 64 << 20);
+    assert!(message("[node]\nupload_limit = '1kbit'").contains("at least"));
+    let config = from_file("[link]\npadding = 'constant:1Mbit'").unwrap();
+    assert_eq!(config.link.padding, crate::config::Padding::Constant(125_000));
+    assert!(message("[link]\npadding = 'constant:1kbit'").contains("at least"));
+}
+
+#[test]
 fn what_is_not_enforced_yet_is_refused() {
     for text in [
-        "[node]\nmemory_limit = '64MiB'",
-        "[node]\nupload_limit = '10Mbit'",
-        "[node]\ndownload_limit = '1MB/s'",
-        "[link]\npadding = 'constant:1Mbit'",
         "[transport.ws]\nlisten = ['127.0.0.1:8080']",
         "[transport.ws]\npath = '/x'",
         "[transport.ws]\ntrusted_proxies = ['127.0.0.1']",

@@ -54,6 +54,10 @@ pub struct Node {
     pub max_inbound: usize,
     /// Links that the daemon opens by itself.
     pub max_outbound: usize,
+    /// Bytes per second that all links together may send.
+    pub upload_limit: Option<u64>,
+    /// Bytes per second that all links together may receive.
+    pub download_limit: Option<u64>,
     /// The key of a private network.
     pub network_key: Option<NetworkKey>,
 }
@@ -101,6 +105,8 @@ pub enum Padding {
     /// To the next of a few sizes.
     #[default]
     Buckets,
+    /// Frames of one length at a constant rate on each link, bytes per second.
+    Constant(u64),
 }
 
 /// `[link]`.

@@ -40,6 +40,16 @@ impl Engine {
                     let _ = found.handle.established(sealer, opener);
                 }
             }
+            Transmit::Mix { conn, open, seal } => {
+                if let Some(found) = self.conns.get(&conn) {
+                    let _ = found.handle.mix(open, seal);
+                }
+            }
+            Transmit::Unsent { conn, len } => {
+                if let Some(found) = self.conns.get(&conn) {
+                    let _ = found.handle.hold_unsent(len);
+                }
+            }
             Transmit::Close { conn, reason } => {
                 tracing::debug!(?conn, %reason, "closing connection");
                 if let Some(Conn { handle, .. }) = self.conns.remove(&conn) {

@@ -13,20 +13,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use tarnet_core::link::{ConnId, Error as LinkError, Opener, Pin, Sealer};
+use tarnet_core::link::{ConnId, Error as LinkError, Mix, Opener, Pin, Sealer};
 use tarnet_core::time::Now;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::clock::Clock;
+use super::download::Download;
 use super::limits::{CLOSE_GRACE, EVENTS_LEN_MAX, READER_LEN_MAX, WRITER_LEN_MAX};
 use super::pipe::{Pipe, PipeError};
+use super::tcp::TcpPipe;
 use super::{read, write};
 
 /// Seals what one link sends; owned by the connection's writer.
 pub trait FrameSealer: Send + 'static {
     /// Turns a batch into a frame, in place.
     fn seal(&mut self, now: Now, batch: BytesMut) -> BytesMut;
+
+    /// Mixes fresh key agreement in, after the next frame.
+    fn mix(&mut self, mix: Mix);
 }
 
 /// Opens what one link receives; owned by the connection's reader.
@@ -36,17 +42,28 @@ pub trait FrameOpener: Send + 'static {
     /// # Errors
     /// Not the peer's next frame: the connection is over.
     fn open(&mut self, frame: BytesMut) -> Result<BytesMut, LinkError>;
+
+    /// Has fresh key agreement ready for when the peer mixes it in.
+    fn mix(&mut self, mix: Mix);
 }
 
 impl FrameSealer for Sealer {
     fn seal(&mut self, now: Now, batch: BytesMut) -> BytesMut {
         Self::seal(self, now, batch)
     }
+
+    fn mix(&mut self, mix: Mix) {
+        Self::mix(self, mix);
+    }
 }
 
 impl FrameOpener for Opener {
     fn open(&mut self, frame: BytesMut) -> Result<BytesMut, LinkError> {
         Self::open(self, frame)
+    }
+
+    fn mix(&mut self, mix: Mix) {
+        Self::mix(self, mix);
     }
 }
 
@@ -116,6 +133,10 @@ pub(super) enum ToWriter {
     Established(Box<dyn FrameSealer>),
     /// A batch to seal and write.
     Batch(BytesMut),
+    /// Fresh key agreement.
+    Mix(Mix),
+    /// Hold at most so many bytes in the system unsent.
+    Unsent(u32),
 }
 
 /// What the node's task tells a reader.
@@ -124,6 +145,8 @@ pub(super) enum ToReader {
     Proceed,
     /// From now on frames are opened with this.
     Established(Box<dyn FrameOpener>),
+    /// Fresh key agreement.
+    Mix(Mix),
 }
 
 /// The connection is over, or the node overran its credit; drop the handle.
@@ -172,6 +195,23 @@ impl ConnHandle {
         self.writer.try_send(ToWriter::Batch(batch)).map_err(|_| Gone)
     }
 
+    /// Hands fresh key agreement to the two tasks.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn mix(&self, open: Option<Mix>, seal: Option<Mix>) -> Result<(), Gone> {
+        open.map_or(Ok(()), |mix| self.reader.try_send(ToReader::Mix(mix)).map_err(|_| Gone))?;
+        seal.map_or(Ok(()), |mix| self.writer.try_send(ToWriter::Mix(mix)).map_err(|_| Gone))
+    }
+
+    /// Bounds the bytes that the system holds unsent.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn hold_unsent(&self, len: u32) -> Result<(), Gone> {
+        self.writer.try_send(ToWriter::Unsent(len)).map_err(|_| Gone)
+    }
+
     /// Closes the connection after what is queued.
     pub fn close(self) {}
 }
@@ -182,6 +222,7 @@ pub struct Transport {
     events: mpsc::Sender<ConnEvent>,
     next: Arc<AtomicU64>,
     clock: Clock,
+    download: Download,
 }
 
 /// The tasks' ends of a [`ConnHandle`].
@@ -196,7 +237,19 @@ impl Transport {
     #[must_use]
     pub fn new(clock: Clock) -> (Self, mpsc::Receiver<ConnEvent>) {
         let (events, received) = mpsc::channel(EVENTS_LEN_MAX);
-        (Self { events, next: Arc::default(), clock }, received)
+        (Self { events, next: Arc::default(), clock, download: Download::default() }, received)
+    }
+
+    /// Limits what all its connections together receive, bytes per second. Before the first is started.
+    #[must_use]
+    pub fn with_download_limit(self, bytes_per_s: Option<u64>) -> Self {
+        Self { download: Download::new(self.clock, bytes_per_s), ..self }
+    }
+
+    /// A connected socket as a pipe, with the options that every connection of ours has.
+    #[must_use]
+    pub fn tcp(&self, stream: TcpStream) -> TcpPipe {
+        TcpPipe::new(stream, self.download.buffer_len())
     }
 
     /// Starts the tasks of a connection. The returned one ends with it; `guard` is dropped then.
@@ -227,12 +280,12 @@ async fn run_conn<P: Pipe>(transport: Transport, conn: ConnId, pipe: P, origin: 
         Origin::Accepted(source) => ConnEvent::Accepted { conn, source, handle },
         Origin::Dialled(address, expect) => ConnEvent::Dialled { conn, address, expect, handle },
     };
-    let Transport { events, clock, .. } = transport;
+    let Transport { events, clock, download, .. } = transport;
     if events.send(first).await.is_err() {
         return;
     }
     let (reader, writer) = pipe.split();
-    let mut reading = AbortOnDrop(tokio::spawn(read::run(conn, reader, mail.reader, events.clone())));
+    let mut reading = AbortOnDrop(tokio::spawn(read::run(conn, reader, mail.reader, events.clone(), download)));
     let mut closed = mail.closed;
     let reason = tokio::select! {
         reason = &mut reading.0 => reason.unwrap_or(CloseReason::Asked),

@@ -19,7 +19,6 @@ use super::backoff::Backoff;
 use super::conn::{AbortOnDrop, Origin, Transport};
 use super::connect::{Place, connect};
 use super::limits::{HINT_ATTEMPTS_MAX, HINT_FALLBACK_DELAY, TARGETS_MAX};
-use super::tcp::TcpPipe;
 use crate::config::{PeerUri, Scheme};
 
 /// A target that is not taken.
@@ -318,7 +317,7 @@ async fn attempt(shared: &Shared, target: &Target) -> bool {
     let task = {
         let mut state = lock(&target.state);
         let origin = Origin::Dialled(address, state.expect);
-        let (conn, task) = shared.transport.start(TcpPipe::new(stream), origin, permit);
+        let (conn, task) = shared.transport.start(shared.transport.tcp(stream), origin, permit);
         (state.conn, state.established) = (Some(conn), false);
         task
     };

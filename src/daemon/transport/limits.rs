@@ -25,8 +25,12 @@ pub const READ_LEN_MAX: usize = 128 * 1024;
 pub const READS_SMALL_MAX: u32 = 64;
 /// Frames per write: [`crate::transport::limits::WRITER_LEN_MAX`] at most wait, so more never come together.
 pub const FRAMES_PER_WRITE_MAX: usize = 16;
-/// Bytes that the kernel holds unsent (TCP_NOTSENT_LOWAT), so that queues stay in our scheduler.
-pub const NOT_SENT_MAX: u32 = 128 * 1024;
+/// Time whose bytes may be received at once under a download limit: several times the granularity of timers.
+pub const DOWNLOAD_BURST: Duration = Duration::from_millis(10);
+/// Time whose bytes the kernel may buffer per connection under a download limit: a long round trip of one connection.
+pub const DOWNLOAD_BUFFER_TIME: Duration = Duration::from_millis(200);
+/// The least and the most of it, bytes. The least takes a frame of the largest cell.
+pub const DOWNLOAD_BUFFER_LEN: (usize, usize) = (32 * 1024, 4 * 1024 * 1024);
 /// How long a closed connection may still write what was queued.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
 

@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 
 use super::conn::{Origin, Transport};
 use super::limits::{ACCEPT_PAUSE, ACCEPTED_EXTRA, BACKLOG_LEN_MAX};
-use super::tcp::TcpPipe;
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +103,7 @@ pub fn serve(listener: TcpListener, transport: Transport, budget: Arc<Semaphore>
         loop {
             match listener.accept().await {
                 Ok((stream, source)) => match Arc::clone(&budget).try_acquire_owned() {
-                    Ok(permit) => drop(transport.start(TcpPipe::new(stream), Origin::Accepted(source), permit)),
+                    Ok(permit) => drop(transport.start(transport.tcp(stream), Origin::Accepted(source), permit)),
                     Err(_) => tracing::debug!("too many accepted connections: one more is closed"),
                 },
                 Err(error) if transient(&error) => {}

@@ -13,6 +13,7 @@ mod clock;
 mod conn;
 mod connect;
 pub mod dial;
+mod download;
 pub mod limits;
 pub mod listen;
 pub mod mdns;

@@ -4,6 +4,7 @@ use tarnet_core::link::ConnId;
 use tokio::sync::mpsc;
 
 use super::conn::{CloseReason, ConnEvent, FrameOpener, ToReader};
+use super::download::Download;
 use super::limits::{FRAME_LEN_MAX, HANDSHAKE_LEN_MAX};
 use super::pipe::FrameRead;
 
@@ -13,6 +14,7 @@ pub(super) async fn run<R: FrameRead>(
     mut reader: R,
     mut mail: mpsc::Receiver<ToReader>,
     events: mpsc::Sender<ConnEvent>,
+    download: Download,
 ) -> CloseReason {
     let mut opener = match handshake(conn, &mut reader, &mut mail, &events).await {
         Ok(opener) => opener,
@@ -24,6 +26,11 @@ pub(super) async fn run<R: FrameRead>(
             Ok(None) => return CloseReason::Peer,
             Err(error) => return error.into(),
         };
+        download.take(frame.len()).await;
+        // It was put there before the peer could know of it.
+        while let Ok(ToReader::Mix(mix)) = mail.try_recv() {
+            opener.mix(mix);
+        }
         let batch = match opener.open(frame) {
             Ok(batch) => batch,
             Err(why) => return CloseReason::Frame(why),
@@ -46,7 +53,7 @@ async fn handshake<R: FrameRead>(
         let event = ConnEvent::HandshakeFrame(conn, frame.freeze());
         events.send(event).await.map_err(|_| CloseReason::Asked)?;
         match mail.recv().await {
-            Some(ToReader::Proceed) => {}
+            Some(ToReader::Proceed | ToReader::Mix(_)) => {}
             Some(ToReader::Established(opener)) => return Ok(opener),
             None => return Err(CloseReason::Asked),
         }

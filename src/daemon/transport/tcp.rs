@@ -10,15 +10,18 @@
 //! and shrinks when it is quiet, so that idle links cost little.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 
 use bytes::{Buf, BytesMut};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tarnet_core::link::limits::UNSENT_MAX;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::limits::{FRAMES_PER_WRITE_MAX, KEEPALIVE_IDLE, NOT_SENT_MAX, READ_LEN_MAX, READ_LEN_MIN, READS_SMALL_MAX};
+use super::limits::{FRAMES_PER_WRITE_MAX, KEEPALIVE_IDLE, READ_LEN_MAX, READ_LEN_MIN, READS_SMALL_MAX};
 use super::pipe::{FrameRead, FrameWrite, Pipe, PipeError};
 
 /// Bytes of the length before a frame.
@@ -31,10 +34,11 @@ pub struct TcpPipe<R = OwnedReadHalf, W = OwnedWriteHalf> {
 }
 
 impl TcpPipe {
-    /// Takes over a connected socket and sets its options: no delay, few unsent bytes, keep-alive.
+    /// Takes over a connected socket and sets its options: no delay, few unsent bytes, keep-alive, and where
+    /// there is a bound, how many received bytes the kernel holds.
     #[must_use]
-    pub fn new(stream: TcpStream) -> Self {
-        if let Err(error) = set_options(&stream) {
+    pub fn new(stream: TcpStream, received_max: Option<usize>) -> Self {
+        if let Err(error) = set_options(&stream, received_max) {
             tracing::debug!(%error, "a TCP option could not be set");
         }
         let (reader, writer) = stream.into_split();
@@ -49,25 +53,72 @@ impl<R, W> TcpPipe<R, W> {
     }
 }
 
+/// The writing half of a byte stream, as far as it can say what the system holds unsent.
+pub trait SendSide: AsyncWrite + Unpin + Send + Sync + 'static {
+    /// Bounds it.
+    fn hold_unsent(&self, _len: u32) {}
+
+    /// Waits until it is below the bound.
+    fn sent(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+impl<T: AsyncWrite + Unpin + Send + Sync + 'static> SendSide for tokio::io::WriteHalf<T> {}
+
+impl SendSide for tokio::io::Sink {}
+
+impl SendSide for OwnedWriteHalf {
+    /// TCP_NOTSENT_LOWAT: the socket is writable below half of it. tcp(7)
+    fn hold_unsent(&self, len: u32) {
+        if let Err(error) = SockRef::from(self.as_ref()).set_tcp_notsent_lowat(len) {
+            tracing::debug!(%error, "the bound of unsent bytes could not be set");
+        }
+    }
+
+    /// The runtime believes a socket to be writable until a write fails; only the kernel knows.
+    async fn sent(&self) {
+        loop {
+            let stream: &TcpStream = self.as_ref();
+            let asked = stream.try_io(Interest::WRITABLE, || {
+                if is_writable(stream) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            });
+            if !asked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) || stream.writable().await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the kernel takes more right now, or has an error to report. Asking makes it tell the runtime when it does.
+fn is_writable(stream: &TcpStream) -> bool {
+    let mut asked = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut asked, PollTimeout::ZERO) != Ok(0)
+}
+
 /// Sets the options that every connection of ours has.
-fn set_options(stream: &TcpStream) -> io::Result<()> {
+fn set_options(stream: &TcpStream, received_max: Option<usize>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
+    if let Some(len) = received_max {
+        socket.set_recv_buffer_size(len)?;
+    }
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE))?;
-    socket.set_tcp_notsent_lowat(NOT_SENT_MAX)
+    socket.set_tcp_notsent_lowat(UNSENT_MAX)
 }
 
 impl<R, W> Pipe for TcpPipe<R, W>
 where
     R: AsyncRead + Unpin + Send + 'static,
-    W: AsyncWrite + Unpin + Send + 'static,
+    W: SendSide,
 {
     type Reader = StreamReader<R>;
     type Writer = StreamWriter<W>;
 
     fn split(self) -> (Self::Reader, Self::Writer) {
         let reader = StreamReader { stream: self.reader, buffer: BytesMut::new(), room: READ_LEN_MIN, small: 0 };
-        (reader, StreamWriter { stream: self.writer })
+        (reader, StreamWriter { stream: self.writer, slow: false })
     }
 }
 
@@ -145,6 +196,9 @@ impl<R: AsyncRead + Unpin + Send + 'static> FrameRead for StreamReader<R> {
 /// Writes frames to a byte stream.
 pub struct StreamWriter<W> {
     stream: W,
+    /// The link is slow: what was written counts as sent only when the kernel has sent most of it, so that what comes
+    /// next is decided as late as can be.
+    slow: bool,
 }
 
 impl<W: AsyncWrite + Unpin> StreamWriter<W> {
@@ -172,13 +226,21 @@ impl<W: AsyncWrite + Unpin> StreamWriter<W> {
     }
 }
 
-impl<W: AsyncWrite + Unpin + Send + 'static> FrameWrite for StreamWriter<W> {
+impl<W: SendSide> FrameWrite for StreamWriter<W> {
     async fn write_frames(&mut self, frames: &mut Vec<BytesMut>) -> io::Result<()> {
         for some in frames.chunks(FRAMES_PER_WRITE_MAX) {
             self.write_some(some).await?;
         }
         frames.clear();
+        if self.slow {
+            self.stream.sent().await;
+        }
         Ok(())
+    }
+
+    fn hold_unsent(&mut self, len: u32) {
+        self.slow = len < UNSENT_MAX;
+        self.stream.hold_unsent(len);
     }
 
     async fn shutdown(&mut self) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tarnet_core::crypto::PeerId;
-use tarnet_core::link::{Error as LinkError, Pin};
+use tarnet_core::link::{Error as LinkError, Mix, Pin};
 use tarnet_core::rng::Rng;
 use tarnet_core::time::Now;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
@@ -22,6 +22,8 @@ impl FrameSealer for Flip {
         batch.iter_mut().for_each(|byte| *byte = !*byte);
         batch
     }
+
+    fn mix(&mut self, _: Mix) {}
 }
 
 impl FrameOpener for Flip {
@@ -29,6 +31,8 @@ impl FrameOpener for Flip {
         let batch = self.seal(Now::ZERO, frame);
         if batch[0] == 0xff { Err(LinkError::BadFrame) } else { Ok(batch) }
     }
+
+    fn mix(&mut self, _: Mix) {}
 }
 
 /// The next event, which must come soon.

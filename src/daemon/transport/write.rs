@@ -26,11 +26,13 @@ pub(super) async fn run<W: FrameWrite>(
             match (message, &mut sealer) {
                 (ToWriter::Handshake(frame), _) => frames.push(BytesMut::from(frame.as_slice())),
                 (ToWriter::Established(keys), _) => sealer = Some(keys),
+                (ToWriter::Unsent(len), _) => writer.hold_unsent(len),
                 (ToWriter::Batch(batch), Some(sealer)) => {
                     frames.push(sealer.seal(clock.now(), batch));
                     batches += 1;
                 }
-                (ToWriter::Batch(_), None) => return CloseReason::Asked,
+                (ToWriter::Mix(mix), Some(sealer)) => sealer.mix(mix),
+                (ToWriter::Batch(_) | ToWriter::Mix(_), None) => return CloseReason::Asked,
             }
             next = if frames.len() < FRAMES_PER_WRITE_MAX { mail.try_recv().ok() } else { None };
         }

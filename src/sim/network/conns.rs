@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tarnet_core::link::limits::UNSENT_MAX;
 use tarnet_core::link::{ConnId, Opener, Pin, Sealer, Transmit};
 use tarnet_core::node::Input;
 use tarnet_core::time::{Instant, micros};
@@ -112,6 +113,8 @@ struct End {
     opener: Option<Opener>,
     /// Its node holds it.
     open: bool,
+    /// Bytes that its socket may hold unsent, where sockets are simulated.
+    unsent: Option<u32>,
 }
 
 /// A connection. Its number is its [`ConnId`] at both ends.
@@ -257,6 +260,18 @@ impl Network {
                 (end.sealer, end.opener) = (Some(sealer), Some(opener));
             }
             Transmit::Batch { conn, batch } => self.send_batch(host, conn_index(conn), batch),
+            Transmit::Mix { conn, open, seal } => {
+                let conn = conn_index(conn);
+                let end = self.end_of(conn, host);
+                let end = &mut self.conns[conn].ends[end];
+                end.opener.iter_mut().zip(open).for_each(|(opener, mix)| opener.mix(mix));
+                end.sealer.iter_mut().zip(seal).for_each(|(sealer, mix)| sealer.mix(mix));
+            }
+            Transmit::Unsent { conn, len } => {
+                let conn = conn_index(conn);
+                let end = self.end_of(conn, host);
+                self.conns[conn].ends[end].unsent = Some(len);
+            }
             Transmit::Close { conn, reason: _ } => {
                 let conn = conn_index(conn);
                 self.close(conn, self.end_of(conn, host));
@@ -288,7 +303,9 @@ impl Network {
         let cable = &mut self.cables[*cable];
         let passage = cable.pipes[end].send(self.now, frame.len(), &cable.shape, &mut self.rng);
         self.queue.push(passage.arrives, Happening::Frame { conn, end: 1 - end, frame });
-        Some(passage.written)
+        let unsent = if self.sockets { ends[end].unsent.unwrap_or(UNSENT_MAX) } else { 0 };
+        let ahead = cable.shape.time_of(u64::from(unsent));
+        Some(Instant::from_micros(passage.written.as_micros().saturating_sub(micros(ahead))).max(self.now))
     }
 
     /// An end closes: its node is told, the far end hears of it behind what was sent before.

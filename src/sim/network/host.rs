@@ -121,6 +121,8 @@ impl Host {
                 aes: true,
                 max_inbound: 128,
                 max_outbound: 48,
+                upload_limit: None,
+                queue_max: link::limits::QUEUE_MAX,
             },
             routing: self.limits,
             epoch: self.disk.epoch,
@@ -128,6 +130,7 @@ impl Host {
             saved_keys,
             advertise: Vec::new(),
             suffix: "tarnet.alt".to_owned(),
+            sessions_held_max: tarnet_core::node::limits::SESSIONS_HELD_MAX,
         };
         let mut node = Box::new(Node::new(now, config, store, self.rng.fork("node")));
         let saved = self.disk.keys.get(&Owner::Service(self.service)).map(Vec::as_slice);

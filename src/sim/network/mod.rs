@@ -71,6 +71,8 @@ pub struct Network {
     pub kinds: Kinds,
     /// Links that went down since the beginning.
     pub links_lost: u64,
+    /// Whether sockets take what their node allows before the wire does; else a batch is written when it is sent.
+    pub sockets: bool,
 }
 
 impl Network {
@@ -91,6 +93,7 @@ impl Network {
             overdue: 0,
             kinds: Kinds::new(),
             links_lost: 0,
+            sockets: false,
         };
         for host in 0..network.hosts.len() {
             network.start(host);

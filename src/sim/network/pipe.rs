@@ -37,6 +37,11 @@ impl Shape {
     pub const fn with_delay(delay: Duration) -> Self {
         Self { delay, jitter_percent: 10, bits_per_s: 100_000_000, loss_ppm: 0 }
     }
+
+    /// How long so many bytes are on the wire.
+    pub(super) fn time_of(&self, bytes: u64) -> Duration {
+        Duration::from_micros(bytes.saturating_mul(8).saturating_mul(1_000_000) / self.bits_per_s.max(1))
+    }
 }
 
 /// When a frame is off the sender's hands, and when it is at the receiver's.
@@ -59,9 +64,7 @@ pub(super) struct Pipe {
 impl Pipe {
     /// Sends `len` bytes.
     pub(super) fn send(&mut self, now: Instant, len: usize, shape: &Shape, rng: &mut Rng) -> Passage {
-        let bits = u64::try_from(len).unwrap_or(u64::MAX).saturating_mul(8);
-        let wire = Duration::from_micros(bits.saturating_mul(1_000_000) / shape.bits_per_s.max(1));
-        let written = self.busy.max(now) + wire;
+        let written = self.busy.max(now) + shape.time_of(u64::try_from(len).unwrap_or(u64::MAX));
         let delay = rng.jitter(shape.delay, shape.jitter_percent) + repair(len, shape, rng);
         let arrives = (written + delay).max(self.last);
         (self.busy, self.last) = (written, arrives);

@@ -36,6 +36,14 @@ T"
         ));
     }
 
+    /// Makes the cable between two machines slow, both ways: so many Mbit/s, and a queue of that time.
+    pub fn slow(&self, a: &Machine, b: &Machine, mbit: u32, queue: &str) {
+        for (from, to) in [(a, b), (b, a)] {
+            let (from, to) = (from.name(), to.name());
+            sh(&format!("tc -n {from} qdisc add dev to-{to} root tbf rate {mbit}mbit burst 16k latency {queue}"));
+        }
+    }
+
     /// Packets that lossy cable `n` has lost so far.
     pub fn lost(&self, n: u8) -> u64 {
         watch::counted(&format!("loss{n}"), "inet loss lost")

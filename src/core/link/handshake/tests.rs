@@ -19,6 +19,8 @@ fn terms(seed: u8, change: impl FnOnce(&mut Config)) -> Terms {
         aes: true,
         max_inbound: 1,
         max_outbound: 1,
+        upload_limit: None,
+        queue_max: crate::link::limits::QUEUE_MAX,
     };
     change(&mut config);
     Terms::new(config)

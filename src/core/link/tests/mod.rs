@@ -5,6 +5,7 @@ mod attacks;
 mod fuzz;
 mod setup;
 mod traffic;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -61,6 +62,8 @@ fn config(seed: u8) -> Config {
         aes: true,
         max_inbound: 64,
         max_outbound: 64,
+        upload_limit: None,
+        queue_max: crate::link::limits::QUEUE_MAX,
     }
 }
 
@@ -109,10 +112,14 @@ impl Net {
 
     /// A transport from `a` to `b`; nothing is delivered yet.
     fn dial(&mut self, a: usize, b: usize, pin: Pin) -> (ConnId, ConnId) {
+        self.dial_from(a, b, pin, source(u8::try_from(a).unwrap()))
+    }
+
+    /// The same, from an address of the caller's.
+    fn dial_from(&mut self, a: usize, b: usize, pin: Pin, from: IpAddr) -> (ConnId, ConnId) {
         let (ours, theirs) = (self.conn(), self.conn());
         self.pipes.insert((a, ours), (b, theirs));
         self.pipes.insert((b, theirs), (a, ours));
-        let from = source(u8::try_from(a).unwrap());
         self.nodes[b].links.handle_accept(self.now, theirs, from);
         self.nodes[a].links.handle_dial(self.now, ours, pin);
         self.pump(a);
@@ -148,6 +155,13 @@ impl Net {
                         node.links.handle_ready(self.now, conn);
                     }
                     (conn, Wire::Sealed(frame))
+                }
+                Transmit::Unsent { .. } => continue,
+                Transmit::Mix { conn, open, seal } => {
+                    let (sealer, opener) = node.halves.get_mut(&conn).unwrap();
+                    open.into_iter().for_each(|mix| opener.mix(mix));
+                    seal.into_iter().for_each(|mix| sealer.mix(mix));
+                    continue;
                 }
                 Transmit::Close { conn, .. } => (conn, Wire::Closed),
             };
@@ -245,6 +259,12 @@ impl Net {
             _ => None,
         };
         self.nodes[n].events.iter().filter_map(body).collect()
+    }
+
+    /// The same, also of what the machine has not reported yet.
+    fn ended_now(&mut self, n: usize, of: ConnId) -> Option<Error> {
+        self.pump(n);
+        self.ended(n, of)
     }
 
     /// Why a connection of a node failed or its link went down.

@@ -5,8 +5,8 @@ use crate::link::limits::{BATCH_LEN_MAX, BATCHES_OUTSTANDING, CONTROL_QUEUE_MAX,
 use crate::wire::kind;
 use crate::wire::link::put_message;
 
-const BULK: Class = Class::Cell { flow: 1, interactive: false };
-const INTERACTIVE: Class = Class::Cell { flow: 2, interactive: true };
+const BULK: Class = Class::Cell { flow: 1, interactive: false, from: Some(PeerId([8; 32])) };
+const INTERACTIVE: Class = Class::Cell { flow: 2, interactive: true, from: Some(PeerId([8; 32])) };
 
 #[test]
 fn messages_arrive_once_and_in_order_while_keys_change() {

@@ -1,5 +1,6 @@
 //! Whole nodes against each other.
 
+mod flood;
 mod fuzz;
 mod net;
 

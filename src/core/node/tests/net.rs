@@ -122,6 +122,13 @@ impl Net {
                         self.pipe.make_contiguous().sort_by_key(|(at, ..)| *at);
                     }
                 }
+                Output::Transmit(Transmit::Unsent { .. }) => {}
+                Output::Transmit(Transmit::Mix { conn, open, seal }) => {
+                    if let Some((sealer, opener)) = self.ends.get_mut(&conn).and_then(|end| end.crypto.as_mut()) {
+                        open.into_iter().for_each(|mix| opener.mix(mix));
+                        seal.into_iter().for_each(|mix| sealer.mix(mix));
+                    }
+                }
                 Output::Transmit(Transmit::Close { conn, .. }) => {
                     self.push(conn, Frame::Close);
                     self.ends.remove(&conn);
@@ -230,6 +237,8 @@ fn node(now: Now, rng: &mut Rng) -> Node<MemoryStore> {
             aes: false,
             max_inbound: 128,
             max_outbound: 48,
+            upload_limit: None,
+            queue_max: link::limits::QUEUE_MAX,
         },
         routing: Default::default(),
         epoch: Default::default(),
@@ -237,6 +246,7 @@ fn node(now: Now, rng: &mut Rng) -> Node<MemoryStore> {
         saved_keys: None,
         advertise: Vec::new(),
         suffix: "tarnet.alt".into(),
+        sessions_held_max: crate::node::limits::SESSIONS_HELD_MAX,
     };
     Node::new(now, config, MemoryStore::new(dht_id(&me), StoreLimits::default(), false), rng.fork("node"))
 }

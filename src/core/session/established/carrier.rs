@@ -70,6 +70,11 @@ impl Carrier {
         self.pacer.check(now, len).map_err(Hold::Until)
     }
 
+    /// Whether what is in flight is less than `len` bytes beyond the window.
+    pub const fn is_within(&self, len: u64) -> bool {
+        self.recovery.in_flight() < self.cubic.window() + len
+    }
+
     /// Takes an acknowledgement.
     ///
     /// # Errors

@@ -168,6 +168,15 @@ impl Channel {
         }
     }
 
+    /// Bytes held in both directions.
+    pub fn held(&self) -> u64 {
+        let received = match &self.recv {
+            RecvHalf::Stream(stream) => stream.unread(),
+            RecvHalf::Messages(messages) => messages.held(),
+        };
+        self.buffered() + received
+    }
+
     /// Credit used for sending in all.
     pub const fn sent(&self) -> u64 {
         match &self.send {

@@ -108,6 +108,9 @@ pub const GAPS_MAX: usize = 16_384;
 pub const CONTROL_MAX: usize = 65_536;
 /// Unsent bytes up to which a channel counts as interactive and goes first.
 pub const INTERACTIVE_BYTES: u64 = 4_096;
+/// Pace below which what interactive channels say leaves in a packet of its own, bytes per second: a full one takes longer
+/// than a millisecond there, on every link of the way.
+pub const SEPARATE_BELOW: u64 = 12_500_000;
 /// Bytes of interactive channels before bulk gets a turn.
 pub const INTERACTIVE_STREAK: usize = 64 * 1024;
 /// Pieces shorter than this are copied together rather than held as slices of larger buffers.

@@ -208,6 +208,11 @@ impl MessagesRecv {
         self.used - self.consumed
     }
 
+    /// Bytes held: complete messages with bookkeeping, and incomplete ones.
+    pub fn held(&self) -> u64 {
+        (self.ready_len + self.partial_len) as u64 + MESSAGE_COST * (self.ready.len() + self.partial.len()) as u64
+    }
+
     /// Whether there is something to read.
     pub fn readable(&self) -> bool {
         !self.ready.is_empty()

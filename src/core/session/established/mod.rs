@@ -245,6 +245,12 @@ impl Established {
         self.active().map_or(limits::RTT_INITIAL, |index| self.carriers[index].rtt.smoothed())
     }
 
+    /// Bytes that its channels hold, and the channel that holds most with its share.
+    pub fn held(&self) -> (u64, Option<(ChannelId, u64)>) {
+        let held = || self.channels.iter().map(|(id, channel)| (*id, channel.held()));
+        (held().map(|(_, bytes)| bytes).sum(), held().max_by_key(|(_, bytes)| *bytes))
+    }
+
     /// Channels that exist, those that are opening or closing included.
     #[must_use]
     pub fn channel_count(&self) -> usize {

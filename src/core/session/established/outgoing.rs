@@ -6,7 +6,7 @@ use super::Established;
 use super::carrier::Hold;
 use super::channel::{SendHalf, State};
 use super::event::{CarrierId, ChannelId};
-use super::limits::{INTERACTIVE_STREAK, PACKET_LEN_FULL, PACKET_LEN_SMALL};
+use super::limits::{INTERACTIVE_STREAK, PACKET_LEN_FULL, PACKET_LEN_SMALL, SEPARATE_BELOW};
 use super::recovery::{Sent, SentFrames};
 use super::sent::{Control, SentFrame};
 use crate::time::{Instant, Now};
@@ -31,6 +31,17 @@ enum Turn {
     Nothing,
 }
 
+/// What congestion control lets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum May {
+    /// Nothing that asks for an acknowledgement.
+    Nothing,
+    /// What interactive channels say.
+    Interactive,
+    /// A full packet.
+    Anything,
+}
+
 impl Established {
     /// The next packet, and the carrier to send it on. `ready` says whether a carrier's way
     /// out of this node has room; acknowledgements leave without asking. Call until it gives none.
@@ -44,11 +55,14 @@ impl Established {
         let index = self.active()?;
         let id = self.carriers[index].id;
         let ack_due = self.received.values().any(|received| received.due().is_some_and(|at| at <= now));
-        let payload = self.has_payload(index) && self.may_send(now, index) && ready(id);
+        let may = if self.has_payload(index) { self.may_send(now, index) } else { May::Nothing };
+        let payload = may != May::Nothing && ready(id);
         if !payload && !ack_due {
             return None;
         }
+        let separate = may == May::Interactive || self.carriers[index].pacer.rate() < SEPARATE_BELOW;
         let bulk = payload && (!self.bulk.is_empty() || self.control.len() > INTERACTIVE_FRAMES);
+        let bulk = bulk && (self.interactive.is_empty() || !separate);
         let mut packet = BytesMut::with_capacity(if bulk { PACKET_LEN_FULL } else { PACKET_LEN_SMALL });
         packet.put_bytes(0, HEADER_LEN);
         let mut frames = SentFrames::new();
@@ -57,7 +71,7 @@ impl Established {
         if payload {
             eliciting |= self.put_ping(index, &mut packet);
             eliciting |= self.put_control(&mut packet, &mut frames);
-            eliciting |= self.put_channels(&mut packet, &mut frames);
+            eliciting |= self.put_channels(&mut packet, &mut frames, separate);
         }
         if packet.len() == HEADER_LEN {
             return None;
@@ -71,14 +85,19 @@ impl Established {
         self.carriers[index].ping || !self.control.is_empty() || !self.interactive.is_empty() || !self.bulk.is_empty()
     }
 
-    /// Whether congestion control lets a packet go; notes when the pace will.
-    fn may_send(&mut self, now: Instant, index: usize) -> bool {
-        match self.carriers[index].check(now, PACKET_LEN_FULL as u64) {
-            Ok(()) => true,
-            Err(Hold::Window) => false,
+    /// What congestion control lets go; notes when the pace will. What is interactive may go one packet beyond the window:
+    /// else it would wait for the acknowledgement of bulk.
+    fn may_send(&mut self, now: Instant, index: usize) -> May {
+        let full = PACKET_LEN_FULL as u64;
+        match self.carriers[index].check(now, full) {
+            Ok(()) => May::Anything,
+            Err(Hold::Window) if !self.interactive.is_empty() && self.carriers[index].is_within(full) => {
+                May::Interactive
+            }
+            Err(Hold::Window) => May::Nothing,
             Err(Hold::Until(at)) => {
                 self.paced_until = Some(at);
-                false
+                May::Nothing
             }
         }
     }
@@ -199,14 +218,20 @@ impl Established {
         true
     }
 
-    /// Fills the packet from the channels' queues: interactive before bulk, but not for ever; in turn within each.
-    fn put_channels(&mut self, packet: &mut BytesMut, frames: &mut SentFrames) -> bool {
+    /// Fills the packet from the channels' queues: interactive before bulk, but not for ever; in turn within each. If
+    /// they are to be separate, bulk does not go with what is interactive.
+    fn put_channels(&mut self, packet: &mut BytesMut, frames: &mut SentFrames, separate: bool) -> bool {
         let mut any = false;
+        let mut said = false;
         while BODY_END - packet.len() >= PAYLOAD_ROOM {
+            if separate && said && self.interactive.is_empty() {
+                break;
+            }
             let Some((id, interactive)) = self.pick() else { break };
             match self.put_channel(id, packet, frames) {
                 Turn::Wrote(len) => {
                     any = true;
+                    said |= interactive;
                     self.interactive_streak = if interactive { self.interactive_streak + len } else { 0 };
                     self.enqueue(id);
                 }

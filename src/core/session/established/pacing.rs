@@ -36,6 +36,11 @@ impl Pacer {
         self.rate = u64::try_from(rate).unwrap_or(u64::MAX);
     }
 
+    /// The pace, bytes per second; 0: none yet.
+    pub const fn rate(&self) -> u64 {
+        self.rate
+    }
+
     /// Most bytes that the bucket holds.
     fn capacity(&self) -> u64 {
         bytes_in(self.rate, BURST_TIME).max(BURST_MIN)

@@ -215,4 +215,6 @@ pub struct Counters {
     pub bad_packets: u64,
     /// Channels refused at a bound.
     pub channels_refused: u64,
+    /// Channels broken off because all together held too much.
+    pub broken_for_memory: u64,
 }

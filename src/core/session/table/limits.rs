@@ -14,6 +14,8 @@ pub const HALF_OPEN_AFTER: Duration = Duration::from_secs(60);
 pub const REPEAT_CARRIERS_MAX: usize = 4;
 /// Channels of a node, opening ones included. Beyond it they are refused with `TooMany`.
 pub const CHANNELS_MAX: usize = 16_384;
+/// Channels that one session may be asked to have for each that is still free for all: 12,288 of them alone.
+pub const CHANNELS_PER_FREE: usize = 3;
 /// Connects that may wait for one handshake.
 pub const WAITING_MAX: usize = 1_024;
 /// Channels of one session that may wait for its identity proof.

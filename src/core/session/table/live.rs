@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::limits::{ASK_AGAIN, CHANNELS_MAX, CLOSING_AFTER, HELD_MAX, PROOF_AFTER, TOLD_LATER_MAX};
+use super::limits::{ASK_AGAIN, CHANNELS_MAX, CHANNELS_PER_FREE, CLOSING_AFTER, HELD_MAX, PROOF_AFTER, TOLD_LATER_MAX};
 use super::{Acting, Channel, ChannelRef, End, Event, Held, SessionId, Sessions, Timer, Turn, Waiting};
 use crate::session::established::{CloseCode, Event as Said, ResetCause};
 use crate::session::listeners::{Admission, Caller};
@@ -166,8 +166,10 @@ impl Sessions {
 
     /// The far side opens a channel.
     fn incoming_channel(&mut self, now: Now, id: SessionId, channel: ChannelId, open: &OpenRequest) {
-        let full = self.channels_len >= CHANNELS_MAX;
+        let free = CHANNELS_MAX.saturating_sub(self.channels_len);
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        // One session may have most of them while nobody else wants any, never the last.
+        let full = session.channels.len() >= CHANNELS_PER_FREE * free;
         let owner = session.owner;
         let End::Responder(end) = &mut session.end else {
             // Responders do not open channels: nobody could listen to them here.

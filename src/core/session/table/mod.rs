@@ -24,6 +24,7 @@ pub mod limits;
 mod live;
 mod owners;
 mod reach;
+mod relief;
 mod resume;
 mod timeout;
 mod transmit;

@@ -138,3 +138,31 @@ fn at_the_bound_an_idle_session_goes_for_a_new_one() {
     assert!(net.nodes[BOB].drop_idle(net.now));
     assert_eq!((net.nodes[BOB].status().count(), net.nodes[BOB].counters().idle_dropped), (0, 1));
 }
+
+#[test]
+fn over_the_memory_of_all_the_session_that_holds_most_loses_its_largest_channel() {
+    let mut net = Net::new();
+    net.nodes[ALICE].listen(listen(Net::owner(ALICE), 80)).unwrap();
+    let [greedy, ours] = net.channel(1, 80);
+    let descriptor = net.descriptor(ALICE, Net::owner(ALICE));
+    net.nodes[BOB].connect(net.now, ConnectId(2), Acting::Anonymous, &descriptor, open(80, None, b""));
+    net.run(DELAY * 4);
+    let (modest, ..) = net.incoming(ALICE).unwrap();
+    net.nodes[ALICE].accept(net.now, modest);
+    net.run(DELAY * 4);
+    let two = net.opened(2).unwrap();
+    net.nodes[BOB].write(net.now, ours, Bytes::from(vec![1; 200_000])).unwrap();
+    net.nodes[BOB].write(net.now, two, Bytes::from(vec![2; 50_000])).unwrap();
+    net.run(Duration::from_secs(2));
+    assert_eq!(net.nodes[ALICE].relieve(net.now, 300_000), 250_000, "nobody reads");
+    assert_eq!(net.nodes[ALICE].counters().broken_for_memory, 0);
+    net.nodes[ALICE].relieve(net.now, 100_000);
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.nodes[ALICE].counters().broken_for_memory, 1);
+    for (node, channel) in [(ALICE, greedy), (BOB, ours)] {
+        let broke = |event: &Event| matches!(event, Event::Reset { channel: of, lost: false } if *of == channel);
+        assert!(net.events[node].iter().any(broke), "both ends hear of it");
+    }
+    assert_eq!(net.nodes[ALICE].relieve(net.now, 100_000), 50_000, "what it held is gone");
+    assert_eq!(net.read_all(ALICE, modest).len(), 50_000);
+}

@@ -1,0 +1,171 @@
+//! How fast a link's transport takes what it is given, and what follows from that: on a slow link
+//! batches are short, one is under way at a time, and the kernel holds little unsent, so that what
+//! waits waits in the scheduler, where its turn can still come first.
+//!
+//! Measured while the transport is busy: bytes written per time, over [`SPEED_SAMPLE`] at least. A
+//! faster sample counts at once, a slower one in part. Work per batch is constant.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::limits::{
+    BATCH_LEN_MAX, BATCH_LEN_SLOW, BATCH_TIME, BATCHES_OUTSTANDING, CELL_LEN_MAX, CELL_QUEUE_LOW, DELAY_TARGET,
+    DELAY_TARGET_CELLS, SPEED_SAMPLE, UNSENT_MAX, UNSENT_MIN,
+};
+use crate::time::{Instant, micros};
+
+/// Microseconds of a second.
+const SECOND_US: u64 = 1_000_000;
+
+/// The speed of one link's transport.
+pub(super) struct Speed {
+    /// Bytes of the batches that the transport has taken and not written, oldest first.
+    under_way: VecDeque<usize>,
+    /// Since when it has been busy, or when the last sample ended.
+    since: Instant,
+    /// Bytes written since then.
+    bytes: u64,
+    /// Whether something waited when the last batch was written: then the pause before the next is the link's own.
+    busy: bool,
+    /// Bytes per second, once known.
+    rate: Option<u64>,
+    /// What the transport was last told of unsent bytes.
+    unsent: u32,
+}
+
+impl Default for Speed {
+    fn default() -> Self {
+        let under_way = VecDeque::with_capacity(usize::from(BATCHES_OUTSTANDING));
+        Self { under_way, since: Instant::ZERO, bytes: 0, busy: false, rate: None, unsent: UNSENT_MAX }
+    }
+}
+
+impl Speed {
+    /// Whether the transport may have another batch.
+    pub(super) fn has_credit(&self) -> bool {
+        self.under_way.len() < usize::from(if self.is_fast() { BATCHES_OUTSTANDING } else { 1 })
+    }
+
+    /// A batch goes to the transport.
+    pub(super) fn handle_sent(&mut self, now: Instant, len: usize) {
+        if self.under_way.is_empty() && !self.busy {
+            (self.since, self.bytes) = (now, 0);
+        }
+        self.under_way.push_back(len);
+    }
+
+    /// The oldest batch was written; `waiting` says whether more is there. Gives the bytes that the transport
+    /// should hold unsent from now on, if that changed.
+    pub(super) fn handle_written(&mut self, now: Instant, waiting: bool) -> Option<u32> {
+        self.bytes += self.under_way.pop_front()? as u64;
+        self.busy = waiting;
+        let elapsed = now - self.since;
+        if elapsed < SPEED_SAMPLE {
+            return None;
+        }
+        let sample = self.bytes.saturating_mul(SECOND_US) / micros(elapsed).max(1);
+        let rate = self.rate.unwrap_or(sample);
+        self.rate = Some(if sample > rate { sample } else { (rate * 3 + sample) / 4 });
+        (self.since, self.bytes) = (now, 0);
+        self.change_of_unsent()
+    }
+
+    /// Where a batch of more than one message ends.
+    pub(super) fn batch_len(&self) -> usize {
+        self.bytes_in(BATCH_TIME).map_or(BATCH_LEN_MAX, |len| {
+            usize::try_from(len).unwrap_or(BATCH_LEN_MAX).clamp(BATCH_LEN_SLOW, BATCH_LEN_MAX)
+        })
+    }
+
+    /// Whether sessions may add a cell to the `queued` bytes of cells: on a fast link one batch ahead, so that the next is
+    /// full; on a slow one when the transport takes it at once, so that what comes first is decided last.
+    pub(super) fn has_room(&self, queued: usize) -> bool {
+        if self.is_fast() { queued < CELL_QUEUE_LOW } else { queued == 0 && self.has_credit() }
+    }
+
+    /// How long a cell may wait without a mark.
+    pub(super) fn delay_target(&self) -> Duration {
+        let cells = u64::from(DELAY_TARGET_CELLS) * CELL_LEN_MAX as u64;
+        let time = |rate: u64| Duration::from_micros(cells * SECOND_US / rate.max(1));
+        self.rate.map_or(DELAY_TARGET, |rate| time(rate).max(DELAY_TARGET))
+    }
+
+    /// Whether full batches take less than [`BATCH_TIME`], as far as is known.
+    fn is_fast(&self) -> bool {
+        self.batch_len() == BATCH_LEN_MAX
+    }
+
+    /// Bytes that pass in that time, if the speed is known.
+    fn bytes_in(&self, time: Duration) -> Option<u64> {
+        Some(self.rate?.saturating_mul(micros(time)) / SECOND_US)
+    }
+
+    /// Bytes for the transport to hold unsent, if they differ enough from what it was told.
+    fn change_of_unsent(&mut self) -> Option<u32> {
+        let wanted = self.bytes_in(BATCH_TIME)?.clamp(UNSENT_MIN.into(), UNSENT_MAX.into());
+        let wanted = 1 << u32::try_from(wanted).unwrap_or(UNSENT_MAX).ilog2();
+        // A rate between two powers must not send word with every sample.
+        if wanted <= self.unsent && wanted * 2 >= self.unsent {
+            return None;
+        }
+        self.unsent = wanted;
+        Some(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps a transport of that speed busy for a while; what it was told of unsent bytes, in order.
+    fn run(speed: &mut Speed, now: &mut Instant, bytes_per_s: u64, batches: usize) -> Vec<u32> {
+        let mut told = Vec::new();
+        for _ in 0..batches {
+            let len = speed.batch_len();
+            assert!(speed.has_credit());
+            speed.handle_sent(*now, len);
+            *now = *now + Duration::from_micros(len as u64 * SECOND_US / bytes_per_s);
+            told.extend(speed.handle_written(*now, true));
+        }
+        told
+    }
+
+    #[test]
+    fn batches_shrink_to_the_speed_of_the_link_and_grow_again() {
+        let (mut speed, mut now) = (Speed::default(), Instant::ZERO);
+        assert_eq!((speed.batch_len(), speed.delay_target()), (BATCH_LEN_MAX, DELAY_TARGET));
+        assert_eq!(run(&mut speed, &mut now, 2_500_000, 50), [UNSENT_MIN]);
+        assert!(speed.has_room(0) && !speed.has_room(1));
+        assert_eq!(speed.batch_len(), BATCH_LEN_SLOW);
+        assert!((Duration::from_millis(6)..Duration::from_millis(8)).contains(&speed.delay_target()));
+        speed.handle_sent(now, 1);
+        assert!(!speed.has_credit() && !speed.has_room(0), "one batch is under way on a slow link");
+        speed.handle_written(now, true);
+        assert_eq!(run(&mut speed, &mut now, 125_000_000, 50), [UNSENT_MAX]);
+        assert_eq!((speed.batch_len(), speed.delay_target()), (BATCH_LEN_MAX, DELAY_TARGET));
+        speed.handle_sent(now, 1);
+        assert!(speed.has_credit() && speed.has_room(CELL_QUEUE_LOW - 1) && !speed.has_room(CELL_QUEUE_LOW));
+    }
+
+    #[test]
+    fn what_is_not_busy_says_nothing_about_speed() {
+        let (mut speed, mut now) = (Speed::default(), Instant::ZERO);
+        for _ in 0..1000 {
+            speed.handle_sent(now, 300);
+            now = now + Duration::from_millis(1);
+            assert_eq!(speed.handle_written(now, false), None);
+            now = now + Duration::from_millis(50);
+        }
+        assert_eq!(speed.batch_len(), BATCH_LEN_MAX);
+    }
+
+    #[test]
+    fn a_rate_between_two_steps_is_not_told_again_and_again() {
+        let (mut speed, mut now) = (Speed::default(), Instant::ZERO);
+        let mut told = Vec::new();
+        for round in 0..200 {
+            told.extend(run(&mut speed, &mut now, if round % 2 == 0 { 3_200_000 } else { 3_400_000 }, 5));
+        }
+        assert_eq!(told, [UNSENT_MIN, 2 * UNSENT_MIN]);
+    }
+}

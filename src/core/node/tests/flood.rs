@@ -1,0 +1,161 @@
+//! A relay between honest nodes, and neighbours that send it as much as the link takes of everything:
+//! set-ups, cells, datagrams, and channels to a service. The honest link stays up, what the relay holds
+//! stays within its bounds, and the page still comes.
+
+use bytes::BytesMut;
+
+use super::*;
+use crate::circuit;
+use crate::crypto::{PeerId, path_tag};
+use crate::link;
+use crate::wire::kind;
+use crate::wire::link::put_message;
+use crate::wire::path::{Label, Open, SetupId};
+use crate::wire::routing::Routed;
+
+/// Who is flooded.
+const RELAY: usize = 1;
+/// Who floods.
+const FLOODERS: [usize; 2] = [3, 4];
+/// Batches that each flooder sends at once, again and again.
+const BATCHES: usize = 40;
+
+/// Alice, the relay, Bob, and two flooders, all linked to the relay.
+fn network() -> (Net, ServiceId) {
+    let mut net = Net::new(5, 11);
+    for node in [0, 2, 3, 4] {
+        net.link(node, RELAY);
+    }
+    let (alice, bob) = (net.identity(0), net.identity(2));
+    for flooder in FLOODERS {
+        net.identity(flooder);
+    }
+    serve(&mut net, 0, alice, "blog");
+    petname(&mut net, 2, bob, "alice", alice);
+    net.run(Duration::from_secs(3));
+    (net, bob)
+}
+
+/// A batch full of one kind of message.
+fn batch(kind: u8, mut message: impl FnMut() -> Bytes) -> BytesMut {
+    let mut batch = BytesMut::from(&[0][..]);
+    loop {
+        let body = message();
+        if batch.len() + body.len() + 8 > link::limits::BATCH_LEN_MAX {
+            return batch;
+        }
+        put_message(&mut batch, kind, &[], &body);
+    }
+}
+
+/// What a flooder sends in one go: `what` names it.
+fn flood(net: &mut Net, flooder: usize, what: usize, dest: PeerId) {
+    for _ in 0..BATCHES {
+        let rng = &mut net.rng;
+        let batch = match what {
+            0 => batch(kind::PATH_OPEN, || {
+                let id: [u8; 16] = rng.public_array();
+                let open = Open {
+                    label: Label(rng.public_u32()),
+                    tag: path_tag(&id, &dest),
+                    id: SetupId(id),
+                    proof_hash: [7; 32],
+                    hop_limit: 100,
+                    budget: 100,
+                    patience_ms: 9000,
+                    blob: Bytes::from_static(&[1; 4000]),
+                };
+                open.encode()
+            }),
+            1 => batch(kind::CELL, || {
+                let head = rng.public_u32().to_le_bytes();
+                Bytes::from([&head[..], &[0; 60]].concat())
+            }),
+            _ => batch(kind::ROUTED, || {
+                let token = rng.public_array();
+                Routed { dest, hops_left: 20, token, payload: Bytes::from_static(&[3; 20_000]) }.encode()
+            }),
+        };
+        assert!(net.inject(flooder, RELAY, batch), "the flooder still has its link");
+    }
+}
+
+/// Bob fetches Alice's page; how long it took.
+fn fetch(net: &mut Net, want: u64, bob: ServiceId, page: &Bytes, mut meanwhile: impl FnMut(&mut Net)) -> Duration {
+    let start = net.now.instant;
+    connect(net, 2, want, bob, "blog.alice");
+    let mut channel = None;
+    net.until(Duration::from_secs(20), "connected", |net| {
+        meanwhile(net);
+        answer(net, 0, page);
+        channel = connected(net, 2, want);
+        channel.is_some()
+    });
+    let (channel, mut got) = (channel.unwrap().unwrap(), Vec::new());
+    net.until(Duration::from_secs(20), "the page", |net| {
+        meanwhile(net);
+        read(net, 2, channel, &mut got)
+    });
+    assert!(got == *page);
+    net.now.instant - start
+}
+
+#[test]
+fn floods_of_set_ups_cells_and_datagrams_leave_the_relay_bounded_and_the_honest_served() {
+    let (mut net, bob) = network();
+    let alice = net.peer(0);
+    let page = page(300_000);
+    let quiet = fetch(&mut net, 1, bob, &page, |_| {});
+    for what in 0..3 {
+        let (mut next, mut turn) = (net.now.instant, 0);
+        let mut worst = 0;
+        let took = fetch(&mut net, 10 + what as u64, bob, &page, |net| {
+            if net.now.instant >= next {
+                next = net.now.instant + Duration::from_millis(20);
+                flood(net, FLOODERS[turn % FLOODERS.len()], what, alice);
+                turn += 1;
+            }
+            let held: usize = net.nodes[RELAY].link_status().map(|link| link.queued_bytes).sum();
+            worst = worst.max(held);
+        });
+        println!("flood {what}: {took:?} instead of {quiet:?}, at most {worst} bytes queued, {turn} floods");
+        assert!(turn > 1, "the flood was made");
+        let limits = circuit::Limits::default();
+        let (_, transit) = net.nodes[RELAY].path_counts();
+        assert!(transit <= FLOODERS.len() * limits.per_neighbour_max + 8, "{transit} paths");
+        let links: Vec<PeerId> = net.nodes[RELAY].link_status().map(|link| link.peer).collect();
+        assert!(
+            links.contains(&alice) && links.contains(&net.peer(2)),
+            "flood {what}: a link of the honest died of it"
+        );
+        assert!(worst <= 4 * (link::limits::CELL_QUEUE_MAX + link::limits::CONTROL_QUEUE_MAX), "{worst}");
+        assert!(took < quiet * 20 + Duration::from_secs(1), "flood {what}: {took:?}");
+        net.run(Duration::from_secs(15));
+        let held: usize = net.nodes[RELAY].link_status().map(|link| link.queued_bytes).sum();
+        assert_eq!(held, 0, "nothing is left of it");
+    }
+}
+
+#[test]
+fn a_flood_of_channels_to_a_service_costs_its_own_session_only() {
+    let (mut net, bob) = network();
+    let page = page(100_000);
+    let acting = net.nodes[FLOODERS[0]].identities.keys().next().copied().unwrap();
+    let alice = *net.nodes[0].identities.keys().next().unwrap();
+    fetch(&mut net, 1, bob, &page, |_| {});
+    let mut wants = 1000;
+    fetch(&mut net, 2, bob, &page, |net| {
+        if wants < 30_000 {
+            for _ in 0..500 {
+                wants += 1;
+                let wanted =
+                    Wanted { port: Port::from(80), mode: Mode::ReliableOrdered, early: Bytes::from_static(&[5; 1024]) };
+                net.nodes[FLOODERS[0]].connect(net.now, WantId(wants), acting, Target::Service(alice, None), wanted);
+            }
+            net.drain(FLOODERS[0]);
+        }
+    });
+    let channels: usize = net.nodes[0].session_status().iter().map(|session| session.channels).sum();
+    assert!(channels <= crate::session::table::limits::CHANNELS_MAX, "{channels}");
+    assert!(channels > 100, "the flood was made");
+}
