@@ -138,7 +138,8 @@ impl Established {
     #[must_use]
     pub fn write_room(&self, id: ChannelId) -> usize {
         let Some(channel) = self.channels.get(&id).filter(|channel| !channel.write_closed()) else { return 0 };
-        let window = self.active().map_or(0, |index| self.carriers[index].cubic.window());
+        let window: u64 =
+            self.carriers.iter().filter(|carrier| !carrier.dead).map(|carrier| carrier.cubic.window()).sum();
         let capacity = (2 * window).clamp(SEND_BUFFER_MIN, SEND_BUFFER_MAX);
         let buffered = channel.buffered();
         let share = SEND_BUFFER_SHARE.saturating_sub(buffered);

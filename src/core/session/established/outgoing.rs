@@ -3,11 +3,11 @@
 use bytes::{BufMut, BytesMut};
 
 use super::Established;
-use super::carrier::Hold;
 use super::channel::{SendHalf, State};
 use super::event::{CarrierId, ChannelId};
 use super::limits::{INTERACTIVE_STREAK, PACKET_LEN_FULL, PACKET_LEN_SMALL};
 use super::recovery::{Sent, SentFrames};
+use super::schedule::Load;
 use super::sent::{Control, SentFrame};
 use crate::time::{Instant, Now};
 use crate::wire::session_packet::{
@@ -41,21 +41,16 @@ impl Established {
     ) -> Option<(CarrierId, BytesMut)> {
         let now = now.instant;
         self.paced_until = None;
-        let index = self.active()?;
+        let (index, load) = self.choose(now, ready)?;
         let id = self.carriers[index].id;
-        let ack_due = self.received.values().any(|received| received.due().is_some_and(|at| at <= now));
-        let payload = self.has_payload(index) && self.may_send(now, index) && ready(id);
-        if !payload && !ack_due {
-            return None;
-        }
-        let bulk = payload && (!self.bulk.is_empty() || self.control.len() > INTERACTIVE_FRAMES);
+        let data = load == Load::Data;
+        let bulk = data && (!self.bulk.is_empty() || self.control.len() > INTERACTIVE_FRAMES);
         let mut packet = BytesMut::with_capacity(if bulk { PACKET_LEN_FULL } else { PACKET_LEN_SMALL });
         packet.put_bytes(0, HEADER_LEN);
         let mut frames = SentFrames::new();
-        self.put_acks(now, &mut packet, &mut frames);
-        let mut eliciting = false;
-        if payload {
-            eliciting |= self.put_ping(index, &mut packet);
+        self.put_acks(now, id, &mut packet, &mut frames);
+        let mut eliciting = load != Load::Acks && self.put_ping(index, &mut packet);
+        if data {
             eliciting |= self.put_control(&mut packet, &mut frames);
             eliciting |= self.put_channels(&mut packet, &mut frames);
         }
@@ -67,20 +62,8 @@ impl Established {
     }
 
     /// Whether there is anything that asks for an acknowledgement.
-    fn has_payload(&self, index: usize) -> bool {
+    pub(super) fn has_payload(&self, index: usize) -> bool {
         self.carriers[index].ping || !self.control.is_empty() || !self.interactive.is_empty() || !self.bulk.is_empty()
-    }
-
-    /// Whether congestion control lets a packet go; notes when the pace will.
-    fn may_send(&mut self, now: Instant, index: usize) -> bool {
-        match self.carriers[index].check(now, PACKET_LEN_FULL as u64) {
-            Ok(()) => true,
-            Err(Hold::Window) => false,
-            Err(Hold::Until(at)) => {
-                self.paced_until = Some(at);
-                false
-            }
-        }
     }
 
     /// Seals a packet and notes it as sent.
@@ -98,9 +81,14 @@ impl Established {
         }
     }
 
-    /// Adds acknowledgements of all circuits that have something new.
-    fn put_acks(&mut self, now: Instant, packet: &mut BytesMut, frames: &mut SentFrames) {
+    /// Adds acknowledgements of the circuits that this carrier brings, and of those whose carriers are gone.
+    fn put_acks(&mut self, now: Instant, id: CarrierId, packet: &mut BytesMut, frames: &mut SentFrames) {
+        let carriers = &self.carriers;
+        let lives = |home| carriers.iter().any(|carrier| carrier.id == home && !carrier.dead);
         for (circuit, received) in &mut self.received {
+            if received.home() != id && lives(received.home()) {
+                continue;
+            }
             if packet.len() + Ack::len_max(super::limits::ACK_RANGES_MAX) > BODY_END {
                 return;
             }

@@ -255,6 +255,13 @@ impl Recovery {
         self.last_sent_at = now;
     }
 
+    /// Gives up everything in flight, but not the carrier: probes go on, and the silence is still counted.
+    pub fn move_on(&mut self, out: &mut Vec<SentFrame>) {
+        let since = self.unanswered_since;
+        self.abandon(out);
+        self.unanswered_since = since;
+    }
+
     /// Gives up everything in flight: it must travel on another carrier.
     pub fn abandon(&mut self, out: &mut Vec<SentFrame>) {
         for sent in self.sent.drain(..).flatten() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::limits::{ASK_AGAIN, CHANNELS_MAX, CLOSING_AFTER, HELD_MAX, PROOF_AFTER, TOLD_LATER_MAX};
-use super::{Acting, Channel, ChannelRef, End, Event, Held, SessionId, Sessions, Timer, Turn, Waiting};
+use super::{Acting, Channel, ChannelRef, End, Event, Held, Purpose, SessionId, Sessions, Timer, Turn, Waiting};
 use crate::session::established::{CloseCode, Event as Said, ResetCause};
 use crate::session::listeners::{Admission, Caller};
 use crate::session::{ChannelId, ListenerId, OpenRequest, Refusal, proof};
@@ -75,8 +75,9 @@ impl Sessions {
             Said::Proof(bytes) => self.proof_came(now, id, &bytes),
             Said::CarrierDead(carrier) => {
                 self.close_carrier(carrier);
-                self.carrier_gone(now, id, carrier, false);
+                self.carrier_gone(now, id, carrier);
             }
+            Said::CarrierSilent(_) => self.build(now, id, Purpose::Continue),
             Said::Idle => self.close_idle(now, id),
             Said::Expired | Said::SessionClosed(_) => {
                 if self.sessions.get(&id).is_some_and(|session| !session.closing) {
@@ -289,7 +290,7 @@ impl Sessions {
         let mut carriers: Vec<_> = session.carriers.iter().copied().collect();
         match &session.end {
             End::Initiator(end) => {
-                carriers.extend(end.resuming.map(|(carrier, _)| carrier));
+                carriers.extend(end.building.iter().map(|building| building.carrier));
                 let target = (end.acting, session.owner);
                 if self.by_target.get(&target) == Some(&id) {
                     self.by_target.remove(&target);
@@ -307,7 +308,15 @@ impl Sessions {
             }
         }
         self.half_open.remove(&id);
-        let timers = [Timer::Session(id), Timer::Resume(id), Timer::HalfOpen(id), Timer::Proof(id), Timer::Closing(id)];
+        let timers = [
+            Timer::Session(id),
+            Timer::Resume(id),
+            Timer::Hedge(id),
+            Timer::Standby(id),
+            Timer::HalfOpen(id),
+            Timer::Proof(id),
+            Timer::Closing(id),
+        ];
         timers.iter().for_each(|timer| self.timers.clear(timer));
         for channel in channels {
             self.channel_broke(now, id, channel, true);
