@@ -104,6 +104,17 @@ fn the_way_of_a_path_that_died_is_the_last_to_try_until_it_is_forgotten() {
 }
 
 #[test]
+fn where_all_ways_were_taken_the_one_taken_first_is_tried_again_first() {
+    let mut net = Net::diamond();
+    net.open_as(1, wish(1, 4));
+    detour(&mut net, 2, 4, &[1], true);
+    for (set, away_from, over) in [(3, [2, 1], 2), (4, [1, 2], 3)] {
+        let path = detour(&mut net, set, 4, &away_from, false);
+        assert_eq!(net.node(1).cell_head(path).map(|(to, ..)| to), Some(peer(over)));
+    }
+}
+
+#[test]
 fn a_second_attempt_goes_around_the_hop_that_does_not_answer_the_first() {
     let mut net = kite();
     net.silent.insert(3);

@@ -43,23 +43,24 @@ impl Trails {
         avoid.setups.iter().any(|id| self.over.contains_key(id))
     }
 
-    /// Whether a set-up to keep away from went on over this neighbour.
-    fn taken(&self, avoid: &Avoid, peer: &PeerId) -> bool {
-        avoid.setups.iter().any(|id| self.over.get(id) == Some(peer))
+    /// The first set-up to keep away from that went on over this neighbour: the lower, the worse.
+    fn taken(&self, avoid: &Avoid, peer: &PeerId) -> Option<usize> {
+        avoid.setups.iter().position(|id| self.over.get(id) == Some(peer))
     }
 
     /// Whether going on over this neighbour leaves the ways to keep away from, which come through here.
     pub fn parts(&self, avoid: &Avoid, peer: &PeerId) -> bool {
-        self.crosses(avoid) && !self.taken(avoid, peer)
+        self.crosses(avoid) && self.taken(avoid, peer).is_none()
     }
 
-    /// Puts ways on that were taken behind the others, or leaves them out where they must not be taken.
+    /// Puts ways on that were taken behind the others, the worst last, or leaves them out where they must not be taken.
     pub fn order(&self, avoid: &Avoid, via: &mut SmallVec<[PeerId; 4]>) {
         if !self.crosses(avoid) {
             return via.truncate(ALTERNATIVES_MAX);
         }
-        let (taken, mut fresh): (SmallVec<[PeerId; 4]>, SmallVec<[PeerId; 4]>) =
-            via.iter().copied().partition(|peer| self.taken(avoid, peer));
+        let (mut taken, mut fresh): (SmallVec<[PeerId; 4]>, SmallVec<[PeerId; 4]>) =
+            via.iter().copied().partition(|peer| self.taken(avoid, peer).is_some());
+        taken.sort_by_key(|peer| std::cmp::Reverse(self.taken(avoid, peer)));
         if !avoid.strict {
             fresh.truncate(ALTERNATIVES_MAX - usize::from(!taken.is_empty()));
             fresh.extend(taken);

@@ -109,7 +109,7 @@ impl Reason {
 /// Other set-ups of the same opener whose ways a set-up keeps away from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Avoid {
-    /// They, at most [`AVOID_MAX`].
+    /// They, at most [`AVOID_MAX`], those to keep away from most first.
     pub setups: SmallVec<[SetupId; AVOID_MAX]>,
     /// Who carries one of them, or did lately, refuses; else it goes another way on if there is one.
     pub strict: bool,

@@ -173,7 +173,7 @@ impl Sessions {
         if self.dials.contains_key(&id) {
             self.dial_failed(now, id, Failure::Timeout);
         } else {
-            self.carrier_gone(now, id, carrier);
+            self.carrier_gone(now, id, carrier, false);
         }
     }
 

@@ -55,6 +55,8 @@ pub const STANDBY_RETRY_MAX: Duration = Duration::from_secs(64);
 pub const STANDBY_NEIGHBOUR: Duration = Duration::from_secs(2);
 /// A session without a circuit waits for one this long at least, then asks for another that keeps away from its way.
 pub const HEDGE_AFTER: Duration = Duration::from_millis(400);
+/// The longest wait for that, which doubles each time.
+pub const HEDGE_MAX: Duration = Duration::from_secs(4);
 /// Resumption tags that a responder knows ahead: more tries than fit into the 60 s that channels wait.
 pub const RESUME_AHEAD: u64 = 32;
 /// How long a closing session may take to say so.

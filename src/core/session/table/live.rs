@@ -75,7 +75,7 @@ impl Sessions {
             Said::Proof(bytes) => self.proof_came(now, id, &bytes),
             Said::CarrierDead(carrier) => {
                 self.close_carrier(carrier);
-                self.carrier_gone(now, id, carrier);
+                self.carrier_gone(now, id, carrier, true);
             }
             Said::CarrierSilent(_) => self.build(now, id, Purpose::Continue),
             Said::Idle => self.close_idle(now, id),

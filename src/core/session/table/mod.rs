@@ -144,9 +144,11 @@ struct InitiatorEnd {
     resume_floor: u64,
     /// The resumptions on their way.
     building: SmallVec<[Building; 1]>,
-    /// Set-ups of circuits that live or died lately, newest last.
+    /// Set-ups of circuits that live, are on their way or fell silent, newest last.
     trails: SmallVec<[(CarrierId, SetupId); 2]>,
     failures: u32,
+    /// Resumptions since the last that succeeded.
+    hedges: u32,
     /// Second circuits that were not to be had, in a row.
     standby_failures: u32,
     /// Resumptions that the far node refused in a row.

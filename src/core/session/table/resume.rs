@@ -5,11 +5,11 @@
 //! ```text
 //! channels ─ 1 s ─▶ apart ─ none ─▶ detour ─ none, or not another way ─ 4 s … 64 s ─▶ apart …
 //! a circuit dies: the other goes on, a new second one is asked for at once
-//! none answers: ask for one, after 400 ms for another around the way of the first, at most 3
+//! none answers: ask for one, after 400 ms for another around the way of the first, then ever later; 3 at once
 //! ```
 
 use super::limits::{
-    BUILDING_MAX, CIRCUITS_WANTED, HEDGE_AFTER, REJECTED_MAX, RESUME_AHEAD, RETRY_JITTER, STANDBY_NEIGHBOUR,
+    BUILDING_MAX, CIRCUITS_WANTED, HEDGE_AFTER, HEDGE_MAX, REJECTED_MAX, RESUME_AHEAD, RETRY_JITTER, STANDBY_NEIGHBOUR,
     STANDBY_RETRY_FIRST, STANDBY_RETRY_MAX, STANDBY_SOON, TRAILS_MAX,
 };
 use super::{
@@ -37,12 +37,13 @@ impl InitiatorEnd {
             building: SmallVec::new(),
             trails: SmallVec::new(),
             failures: 0,
+            hedges: 0,
             standby_failures: 0,
             rejected: 0,
         }
     }
 
-    /// The ways that a new circuit keeps away from: the latest, of the living and the dead.
+    /// The ways that a new circuit keeps away from: of those that live, hang, or fell silent, the latest.
     fn avoid(&self, purpose: Purpose) -> Avoid {
         let setups = self.trails.iter().rev().map(|(_, setup)| *setup).take(AVOID_MAX).collect();
         Avoid { setups, strict: purpose == Purpose::Apart }
@@ -55,6 +56,11 @@ impl InitiatorEnd {
             self.trails.remove(oldest);
         }
         self.trails.push((carrier, setup));
+    }
+
+    /// Forgets the way of a circuit that closed, or was not to be had: nothing there is known to be silent.
+    fn forget_trail(&mut self, carrier: CarrierId) {
+        self.trails.retain(|(other, _)| *other != carrier);
     }
 
     /// The resumption of a circuit, which is on its way no more.
@@ -81,9 +87,10 @@ impl Sessions {
         let (carrier, setup) = (self.next_carrier(), SetupId(self.rng.public_array()));
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let End::Initiator(end) = &mut session.end else { return };
-        if end.building.len() >= BUILDING_MAX || session.closing {
+        if session.closing {
             return;
         }
+        let hangs = if end.building.len() >= BUILDING_MAX { Some(end.building.remove(0).carrier) } else { None };
         let n = end.resume_next;
         end.resume_next += 1;
         let avoid = end.avoid(purpose);
@@ -96,8 +103,11 @@ impl Sessions {
         self.events.push_back(Event::NeedCircuit { carrier, node, setup, avoid, blob, proof_hash: hash(&reveal) });
         if purpose == Purpose::Continue {
             let rtt = session.machine.rtt().unwrap_or_default();
-            self.timers.set(Timer::Hedge(id), now.instant + HEDGE_AFTER.max(rtt * 4));
+            let wait = HEDGE_AFTER.max(rtt * 4) * (1 << end.hedges.min(4));
+            end.hedges += 1;
+            self.timers.set(Timer::Hedge(id), now.instant + wait.min(HEDGE_MAX));
         }
+        hangs.into_iter().for_each(|carrier| self.close_carrier(carrier));
     }
 
     /// A resumption has had its time: another goes beside it, around its way.
@@ -172,7 +182,7 @@ impl Sessions {
             return self.resume_later(now, id, purpose, CircuitFailure::Timeout);
         }
         end.resume_floor = end.resume_floor.max(n + 1);
-        (end.failures, end.rejected) = (0, 0);
+        (end.failures, end.rejected, end.hedges) = (0, 0, 0);
         let healthy = session.machine.healthy_carriers();
         if healthy >= CIRCUITS_WANTED || (healthy > 0 && purpose != Purpose::Continue && !parted) {
             self.close_carrier(carrier);
@@ -190,23 +200,25 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match session.initiator().and_then(|end| end.take_building(carrier)) {
             Some(building) => {
-                if let Some(end) = session.initiator().filter(|_| why == CircuitFailure::NoRoute)
-                    && end.resume_next == building.n + 1
-                {
+                if let Some(end) = session.initiator().filter(|_| why != CircuitFailure::Timeout) {
+                    end.forget_trail(carrier);
                     // Most likely nobody saw its tag: they are few.
-                    end.resume_next = building.n;
+                    end.resume_next -= u64::from(why == CircuitFailure::NoRoute && end.resume_next == building.n + 1);
                 }
                 self.resume_later(now, id, building.purpose, why);
             }
-            None => self.carrier_gone(now, id, carrier),
+            None => self.carrier_gone(now, id, carrier, false),
         }
     }
 
-    /// A circuit of a session closed: the session goes on without it.
-    pub(super) fn carrier_gone(&mut self, now: Now, id: SessionId, carrier: CarrierId) {
+    /// A circuit of a session closed or fell silent: the session goes on without it.
+    pub(super) fn carrier_gone(&mut self, now: Now, id: SessionId, carrier: CarrierId, silent: bool) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match &mut session.end {
             End::Initiator(end) => {
+                if !silent {
+                    end.forget_trail(carrier);
+                }
                 if let Some(building) = end.take_building(carrier) {
                     return self.resume_later(now, id, building.purpose, CircuitFailure::Timeout);
                 }
