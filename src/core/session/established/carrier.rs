@@ -93,6 +93,7 @@ impl Carrier {
 
     /// Notes a packet that came on it.
     pub const fn handle_heard(&mut self, now: Instant) {
+        self.recovery.handle_heard();
         self.heard_at = now;
         self.heard_count = self.heard_count.saturating_add(1);
     }

@@ -56,7 +56,7 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(1);
 /// the layer above is told to look for one.
 pub const SILENT_PTO_COUNT: u32 = 2;
 /// Longest wait between two probes.
-pub const PTO_MAX: Duration = Duration::from_secs(10);
+pub const PTO_MAX: Duration = Duration::from_secs(4);
 /// Probe packets per probe timeout. RFC 9002 §6.2.4.
 pub const PROBES: u8 = 2;
 
@@ -73,6 +73,8 @@ pub const BURST_TIME: Duration = Duration::from_millis(2);
 
 /// Credit of a new channel, bytes: both ends know it without a message.
 pub const CHANNEL_WINDOW_INITIAL: u64 = 256 * 1024;
+/// Credit of a new channel of reliable messages, bytes: the longest, and others beside it.
+pub const MESSAGES_WINDOW_INITIAL: u64 = CHANNEL_WINDOW_INITIAL + MESSAGE_LEN_MAX as u64 + MESSAGE_COST;
 /// Most credit that auto-tuning gives one channel, bytes.
 pub const CHANNEL_WINDOW_MAX: u64 = 8 * 1024 * 1024;
 /// Credit beyond the initial that all channels of a session share, bytes.
@@ -81,6 +83,8 @@ pub const SESSION_TUNING_MAX: u64 = 32 * 1024 * 1024;
 pub const SESSION_WINDOW: u64 = 2 * SESSION_TUNING_MAX;
 /// Bytes a channel may hold for sending (unsent and unacknowledged) at least, whatever the carrier's window.
 pub const SEND_BUFFER_MIN: u64 = 512 * 1024;
+/// The same of a channel of reliable messages: two of the longest.
+pub const MESSAGES_BUFFER_MIN: u64 = 2 * (MESSAGE_LEN_MAX as u64 + MESSAGE_COST);
 /// The same at most: grows with twice the congestion window.
 pub const SEND_BUFFER_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes all channels of a session may hold for sending ...
@@ -100,8 +104,10 @@ pub const EARLY_LEN_MAX: usize = 8_192;
 pub const PROOF_LEN_MAX: usize = 8_192;
 /// Bytes of a channel's label.
 pub const LABEL_LEN_MAX: usize = 255;
-/// Bytes of the longest message: every UDP datagram passes.
-pub const MESSAGE_LEN_MAX: usize = 65_535;
+/// Bytes of the longest message of a reliable channel.
+pub const MESSAGE_LEN_MAX: usize = 1024 * 1024;
+/// The same of an unreliable channel: every UDP datagram passes.
+pub const DATAGRAM_LEN_MAX: usize = 64 * 1024;
 /// Bytes a message costs beyond its own, so that empty ones are bounded too.
 pub const MESSAGE_COST: u64 = 64;
 /// Bytes of incomplete messages per unreliable channel; the oldest go.

@@ -42,6 +42,16 @@ impl Established {
         let now = now.instant;
         self.paced_until = None;
         let (index, load) = self.choose(now, ready)?;
+        if let Some(packet) = self.build_packet(now, index, load) {
+            return Some(packet);
+        }
+        // What waited was of no interest any more: acknowledgements that are due must not wait for that.
+        let index = self.ack_due(now)?;
+        self.build_packet(now, index, Load::Acks)
+    }
+
+    /// A packet for a carrier, if there is anything to put into it.
+    fn build_packet(&mut self, now: Instant, index: usize, load: Load) -> Option<(CarrierId, BytesMut)> {
         let id = self.carriers[index].id;
         let data = load == Load::Data;
         let bulk = data && (!self.bulk.is_empty() || self.control.len() > INTERACTIVE_FRAMES);

@@ -85,8 +85,18 @@ impl Established {
         {
             return Some((index, Load::Data));
         }
+        // A full window must not keep the sign of life that finds out why it is full.
+        let carrier = &mut self.carriers[active];
+        if carrier.ping && carrier.check(now, PACKET_LEN_FULL as u64) == Err(Hold::Window) && ready(carrier.id) {
+            return Some((active, Load::Ping));
+        }
+        self.ack_due(now).map(|index| (index, Load::Acks))
+    }
+
+    /// The carrier on which an acknowledgement must leave now.
+    pub(super) fn ack_due(&self, now: Instant) -> Option<usize> {
         let due = self.received.values().find(|received| received.due().is_some_and(|at| at <= now))?;
-        Some((self.carrier_of(due.home()).unwrap_or(active), Load::Acks))
+        self.carrier_of(due.home()).or_else(|| self.active())
     }
 
     /// The index of a carrier that answers.

@@ -50,6 +50,12 @@ impl Established {
         self.settle_lost(&again);
         self.outcome = outcome;
         let id = self.carriers[index].id;
+        let carrier = &self.carriers[index];
+        if carrier.recovery.pto_count() > 0 || pulse != Pulse::Well {
+            let (in_flight, window) = (carrier.recovery.in_flight(), carrier.cubic.window());
+            let probes = carrier.recovery.pto_count();
+            tracing::debug!(?now, side = ?self.side, ?id, ?pulse, probes, in_flight, window, "carrier does not answer");
+        }
         match pulse {
             Pulse::Dead => {
                 self.events.push_back(Event::CarrierDead(id));

@@ -300,8 +300,8 @@ impl Sessions {
 impl Session {
     /// A session without carriers and channels.
     pub(super) fn new(owner: crate::session::Owner, end: End, machine: Box<Established>, keys: SessionKeys) -> Self {
-        let (carriers, channels) = Default::default();
-        Self { owner, end, machine, keys, carriers, channels, turn: Turn::Rests, closing: false }
+        let (carriers, channels, listed) = Default::default();
+        Self { owner, end, machine, keys, carriers, channels, turn: Turn::Rests, listed, closing: false }
     }
 
     /// The first message's channel was taken: it is ours without sending anything. Given up meanwhile: it is reset.

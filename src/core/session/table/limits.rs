@@ -63,6 +63,8 @@ pub const RESUME_AHEAD: u64 = 32;
 pub const CLOSING_AFTER: Duration = Duration::from_secs(1);
 /// Shortest wait before a session with a due timer but nothing to send is asked again.
 pub const ASK_AGAIN: Duration = Duration::from_millis(1);
+/// The same for one whose circuit has no room while it has others.
+pub const ASK_BLOCKED: Duration = Duration::from_millis(20);
 
 /// Public-key operations per second that first messages of strangers may cost, about 40 µs each: a third of a core.
 pub const WORK_PER_S: u64 = 8_192;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::limits::{ASK_AGAIN, CHANNELS_MAX, CLOSING_AFTER, HELD_MAX, PROOF_AFTER, TOLD_LATER_MAX};
+use super::limits::{ASK_AGAIN, ASK_BLOCKED, CHANNELS_MAX, CLOSING_AFTER, HELD_MAX, PROOF_AFTER, TOLD_LATER_MAX};
 use super::{Acting, Channel, ChannelRef, End, Event, Held, Purpose, SessionId, Sessions, Timer, Turn, Waiting};
 use crate::session::established::{CloseCode, Event as Said, ResetCause};
 use crate::session::listeners::{Admission, Caller};
@@ -37,15 +37,23 @@ impl Sessions {
         match session.machine.poll_timeout() {
             Some(at) if at > now.instant => self.timers.set(Timer::Session(id), at),
             Some(_) if session.turn == Turn::Rests => self.timers.set(Timer::Session(id), now.instant + ASK_AGAIN),
+            Some(_) if session.turn != Turn::Ready && session.carriers.len() > 1 => {
+                self.timers.set(Timer::Session(id), now.instant + ASK_BLOCKED);
+            }
             Some(_) | None => self.timers.clear(&Timer::Session(id)),
         }
     }
 
-    /// Puts a session at the end of the ready list, unless it is there.
+    /// Puts a session at the end of the ready list, unless it is there. One whose circuit has no room has nothing to do
+    /// there, unless it has others: those may have something to say.
     pub(super) fn make_ready(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id)
-            && session.turn == Turn::Rests
-        {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let due = match session.turn {
+            Turn::Rests => true,
+            Turn::Ready => false,
+            Turn::Blocked(_) => session.carriers.len() > 1,
+        };
+        if due {
             session.turn = Turn::Ready;
             self.ready.push_back(id);
         }

@@ -221,6 +221,8 @@ struct Session {
     carriers: BTreeSet<CarrierId>,
     channels: BTreeMap<ChannelId, Channel>,
     turn: Turn,
+    /// It is in the blocked list, now or still.
+    listed: bool,
     /// It says good-bye and goes.
     closing: bool,
 }

@@ -100,6 +100,7 @@ impl Sessions {
         let Resumption { tag, reveal, .. } = Resumption::new(&session.keys.resume, n);
         let (node, blob) = (end.descriptor.node, Message::Resume(tag).encode().into());
         self.by_carrier.insert(carrier, id);
+        tracing::debug!(now = ?now.instant, ?id, ?carrier, ?purpose, n, "circuit wanted");
         self.events.push_back(Event::NeedCircuit { carrier, node, setup, avoid, blob, proof_hash: hash(&reveal) });
         if purpose == Purpose::Continue {
             let rtt = session.machine.rtt().unwrap_or_default();

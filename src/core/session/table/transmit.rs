@@ -93,7 +93,9 @@ impl Sessions {
             (None, [None, _]) => session.turn = Turn::Rests,
             (None, _) => {
                 session.turn = Turn::Blocked(full);
-                self.blocked.push_back(id);
+                if !std::mem::replace(&mut session.listed, true) {
+                    self.blocked.push_back(id);
+                }
             }
         }
         if packet.is_none() {
@@ -110,12 +112,14 @@ impl Sessions {
         for _ in 0..self.blocked.len() {
             let id = self.blocked.pop_front()?;
             let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.listed = false;
             let Turn::Blocked(full) = session.turn else { continue };
             if full.into_iter().flatten().any(|carrier| !session.carriers.contains(&carrier) || ready(carrier)) {
                 session.turn = Turn::Ready;
                 self.ready.push_back(id);
                 return Some(());
             }
+            session.listed = true;
             self.blocked.push_back(id);
         }
         None

@@ -109,6 +109,29 @@ fn a_lone_carrier_that_falls_silent_in_the_middle_is_told_of_soon_and_the_next_g
 }
 
 #[test]
+fn a_full_window_of_lost_packets_is_found_out_after_one_acknowledgement() {
+    let (mut net, id) = joined(&[line(50, 10)], 1);
+    let mut transfer = Transfer::new(0, id, 4_000_000);
+    let mut cut_at = None;
+    net.run(Duration::from_secs(30), |net| {
+        let now = net.now.instant;
+        match cut_at {
+            None if transfer.got.len() > 1_000_000 => {
+                cut_at = Some(now);
+                net.cut.insert(CarrierId(1));
+            }
+            // Long enough for a probe, which is the first to arrive: the acknowledgement of it says nothing of the rest.
+            Some(at) if now.saturating_since(at) > Duration::from_millis(400) => {
+                net.cut.clear();
+            }
+            _ => {}
+        }
+        transfer.advance(net)
+    });
+    assert!(net.now.instant < Instant::from_micros(10_000_000), "{:?}", net.now.instant);
+}
+
+#[test]
 fn a_standby_that_dies_is_found_out_and_costs_little() {
     let (mut net, _) = joined(&[Faults::clean(10), Faults::clean(30)], 1);
     let before = net.bytes_sent;

@@ -84,6 +84,28 @@ fn second_circuits_that_never_come_leave_tags_for_the_first() {
 }
 
 #[test]
+fn a_circuit_without_room_does_not_silence_the_other() {
+    let (mut net, [theirs, ours]) = with_two();
+    let second = net.circuits_of_bob()[1];
+    net.nodes[BOB].write(net.now, ours, Bytes::from(vec![1; 300_000])).unwrap();
+    while net.nodes[BOB].poll_transmit(net.now, &mut |_| false).is_some() {}
+    // A packet comes on the other circuit: it must be acknowledged there.
+    let (_, at_alice) = net.circuits[&(BOB, second)];
+    net.nodes[ALICE].write(net.now, theirs, Bytes::from_static(b"hello")).unwrap();
+    let mut sent = Vec::new();
+    while let Some(packet) = net.nodes[ALICE].poll_transmit(net.now, &mut |carrier| carrier == at_alice) {
+        sent.push(packet);
+    }
+    for (_, bytes) in sent.into_iter().filter(|(carrier, _)| *carrier == at_alice) {
+        net.nodes[BOB].handle_packet(net.now, second, bytes, false);
+    }
+    net.now = net.now.after(Duration::from_millis(50));
+    net.nodes[BOB].handle_timeout(net.now);
+    let packet = net.nodes[BOB].poll_transmit(net.now, &mut |carrier| carrier == second);
+    assert_eq!(packet.map(|(carrier, _)| carrier), Some(second));
+}
+
+#[test]
 fn when_no_circuit_answers_another_is_asked_for_beside_the_first_that_hangs() {
     let (mut net, [theirs, ours]) = with_two();
     for carrier in net.circuits_of_bob() {
