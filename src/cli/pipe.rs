@@ -18,8 +18,11 @@ use crate::output::CliError;
 /// Bytes read from standard input at once.
 const CHUNK_LEN: usize = 64 * 1024;
 
-/// Bytes of the longest message: what a UDP datagram can hold.
-const MESSAGE_LEN_MAX: usize = 65_535;
+/// Bytes of the longest message of any mode.
+const MESSAGE_LEN_MAX: usize = 1024 * 1024;
+
+/// Bytes of the longest message of an unreliable mode.
+const DATAGRAM_LEN_MAX: usize = 64 * 1024;
 
 /// Chunks of standard input that may wait.
 const CHUNKS_MAX: usize = 4;
@@ -92,7 +95,7 @@ async fn join(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
                 Mode::Ro => to.write_all(&chunk).await,
                 Mode::Ru | Mode::Uo | Mode::Uu => {
                     lines.extend_from_slice(&chunk);
-                    send_lines(&mut to, &mut lines).await
+                    send_lines(&mut to, &mut lines, message_len_max(mode)).await
                 }
             };
             if sent.is_err() {
@@ -101,7 +104,7 @@ async fn join(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
         }
         if !lines.is_empty() {
             lines.extend_from_slice(b"\n");
-            let _ = send_lines(&mut to, &mut lines).await;
+            let _ = send_lines(&mut to, &mut lines, message_len_max(mode)).await;
         }
         let _ = to.shutdown().await;
         std::future::pending::<Result<(), CliError>>().await
@@ -129,12 +132,24 @@ async fn join(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     }
 }
 
-/// Sends each whole line as a message.
-async fn send_lines(to: &mut (impl tokio::io::AsyncWrite + Unpin), lines: &mut BytesMut) -> std::io::Result<()> {
+/// Bytes of the longest message of a mode.
+const fn message_len_max(mode: Mode) -> usize {
+    match mode {
+        Mode::Ro | Mode::Ru => MESSAGE_LEN_MAX,
+        Mode::Uo | Mode::Uu => DATAGRAM_LEN_MAX,
+    }
+}
+
+/// Sends each whole line as a message, or as several if it is longer than one.
+async fn send_lines(
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    lines: &mut BytesMut,
+    len_max: usize,
+) -> std::io::Result<()> {
     while let Some(end) = lines.iter().position(|byte| *byte == b'\n') {
         let line = lines.split_to(end);
         lines.advance(1);
-        for message in line.chunks(MESSAGE_LEN_MAX) {
+        for message in line.chunks(len_max) {
             let len = u32::try_from(message.len()).unwrap_or(u32::MAX);
             to.write_all(&len.to_be_bytes()).await?;
             to.write_all(message).await?;
@@ -148,7 +163,7 @@ async fn print_messages(out: &mut (impl tokio::io::AsyncWrite + Unpin), buffer: 
     while let Some(head) = buffer.first_chunk::<4>() {
         let len = u32::from_be_bytes(*head) as usize;
         if len > MESSAGE_LEN_MAX {
-            return Err(std::io::Error::other("a message over 65,535 bytes"));
+            return Err(std::io::Error::other("a message over 1 MiB"));
         }
         if buffer.len() < 4 + len {
             break;

@@ -7,6 +7,7 @@ use clap::Parser;
 use tarnet_sim::options::Options;
 use tarnet_sim::scenario::Run;
 use tarnet_sim::svg;
+use tarnet_sim::workload::continuity::{self, Summary};
 
 /// One run.
 fn main() -> ExitCode {
@@ -19,6 +20,9 @@ fn main() -> ExitCode {
         eprintln!("tarnet-sim: {error}");
         return ExitCode::from(2);
     }
+    if let Some(seeds) = options.continuity {
+        return continue_all(&options, seeds);
+    }
     match run(options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -27,6 +31,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the kills of many seeds; every one that goes wrong is told with what replays it.
+fn continue_all(options: &Options, seeds: u64) -> ExitCode {
+    let mut summary = Summary::default();
+    for seed in options.seed..options.seed.saturating_add(seeds) {
+        let outcome = continuity::run(seed, options.stream_kib * 1024);
+        if let Some(error) = &outcome.error {
+            eprintln!("tarnet-sim: {error}; replay with --continuity 1 --seed {seed}");
+        }
+        if options.progress {
+            eprintln!("seed {seed}: {} failures, pauses {:?}", outcome.failures, outcome.pauses);
+        }
+        summary.add(&outcome);
+    }
+    println!("{summary}");
+    if summary.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Runs, prints and draws; says whether every pair was reached.

@@ -60,6 +60,13 @@ pub struct Options {
     /// Makes so many percent of the nodes lie as storers.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub dht_liars: Option<f64>,
+    /// Instead of all that: moves 16 streams while what lies between is killed, stopped and cut, once for each of so
+    /// many seeds from `--seed` on.
+    #[arg(long, value_name = "SEEDS")]
+    pub continuity: Option<u64>,
+    /// KiB of each of these streams.
+    #[arg(long, value_name = "KIB", default_value_t = 1024)]
+    pub stream_kib: u64,
     /// Prints one JSON object.
     #[arg(long)]
     pub json: bool,

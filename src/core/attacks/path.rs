@@ -15,7 +15,8 @@ fn set_up(label: u32, id: u8, dest: u8) -> Open {
     let id = SetupId([id; 16]);
     let tag = path_tag(&id.0, &peer(dest));
     let (proof_hash, blob) = (test_net::proof().1, Bytes::new());
-    Open { label: Label(label), id, tag, proof_hash, hop_limit: 16, budget: 64, patience_ms: 9000, blob }
+    let (hop_limit, budget, patience_ms, avoid) = (16, 64, 9000, Default::default());
+    Open { label: Label(label), id, tag, proof_hash, hop_limit, budget, patience_ms, avoid, blob }
 }
 
 /// Lets `from` send a set-up to `to`, and everything that follows happen.
@@ -121,8 +122,13 @@ fn an_answer_that_nobody_waits_for_opens_nothing() {
         let path = net.open(1, 4);
         let answered = net.node(2).legs.of_peer(&peer(3))[0].label.0;
         for (from, label) in [(1, 1), (3, 1 << 31), (3, answered)] {
-            let opened =
-                path::Opened { label: Label(label), reveal: [1; 32], hops: 0, blob: Bytes::from_static(b"me!") };
+            let opened = path::Opened {
+                label: Label(label),
+                reveal: [1; 32],
+                hops: 0,
+                parted: false,
+                blob: Bytes::from_static(b"me!"),
+            };
             let known = Known { net: &net, me: 2 };
             net.node(2).handle_message(net.now, peer(from), kind::PATH_OPENED, &opened.encode(), &known).unwrap();
         }

@@ -11,7 +11,7 @@ use super::legs::Leg;
 use super::limits::{BRANCH_TIME_MIN, SEEN_MAX, SEEN_TIME};
 use crate::crypto::PeerId;
 use crate::time::{Instant, micros};
-use crate::wire::path::{Label, Open, SetupId};
+use crate::wire::path::{Avoid, Label, Open, SetupId};
 
 /// One set-up at one hop.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Attempt {
     pub proof_hash: [u8; 32],
     /// The opener's message.
     pub blob: Bytes,
+    /// Ways to keep away from.
+    pub avoid: Avoid,
     /// Hops that it may go from here.
     pub hop_limit: u16,
     /// Messages that it may still cost.
@@ -85,6 +87,7 @@ impl Attempt {
             hop_limit: self.hop_limit - 1,
             budget,
             patience_ms: branch.patience_ms,
+            avoid: self.avoid.clone(),
             blob: self.blob.clone(),
         }
     }

@@ -52,5 +52,10 @@ pub const LABEL_REST: Duration = Duration::from_secs(60);
 pub const LABELS_RESTING_MAX: usize = 32_768;
 /// How long a set-up's id is remembered: several times the longest set-up.
 pub const SEEN_TIME: Duration = Duration::from_secs(60);
+/// How long the way on of a set-up whose circuit is gone is remembered: longer than anybody takes to find out that
+/// it died of silence, and to build anew.
+pub const TRAIL_TIME: Duration = Duration::from_secs(30);
+/// Trails of circuits that are gone; over it the oldest is forgotten.
+pub const TRAILS_GONE_MAX: usize = 4_096;
 /// Remembered ids; over it the oldest is forgotten.
 pub const SEEN_MAX: usize = 32_768;

@@ -15,6 +15,7 @@ mod legs;
 mod limits;
 mod paths;
 mod setup;
+mod trails;
 
 pub use limits::Limits;
 pub use paths::Paths;
@@ -24,7 +25,7 @@ use smallvec::SmallVec;
 
 use crate::crypto::PeerId;
 use crate::wire::path::CELL_HEAD_LEN;
-pub use crate::wire::path::Reason;
+pub use crate::wire::path::{Avoid, Reason, SetupId};
 
 /// A path that begins or ends at this node. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,10 +40,29 @@ pub enum Hops {
     Via(SmallVec<[PeerId; 4]>),
 }
 
+/// What an opener asks for.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// The set-up: fresh and random.
+    pub id: SetupId,
+    /// The destination.
+    pub dest: PeerId,
+    /// What travels there, at most 4 KiB.
+    pub blob: Bytes,
+    /// Hash of what only the destination can reveal.
+    pub proof_hash: [u8; 32],
+    /// Other set-ups of ours whose ways it keeps away from.
+    pub avoid: Avoid,
+}
+
 /// Knows next hops: the node asks its routing table.
 pub trait NextHops {
     /// Where a set-up with this id and destination tag goes (see [`crate::crypto::path_tag`]).
     fn toward(&self, id: &[u8; 16], tag: &[u8; 16]) -> Hops;
+
+    /// Neighbours that may know a way although routing says nothing of it: what an opener tries that keeps away
+    /// from the ways that routing knows.
+    fn others(&self, id: &[u8; 16]) -> SmallVec<[PeerId; 4]>;
 }
 
 /// What happened to a path of this node.
@@ -65,6 +85,8 @@ pub enum Event {
         blob: Bytes,
         /// Its length, links; informative, the hops on the way could lie.
         hops: u16,
+        /// It left the ways to keep away from somewhere; informative, too.
+        parted: bool,
         /// From asking to the answer.
         rtt: std::time::Duration,
     },
@@ -137,6 +159,8 @@ pub struct Counters {
 #[cfg(test)]
 #[path = "../attacks/path.rs"]
 mod attacks;
+#[cfg(test)]
+mod detours;
 #[cfg(test)]
 mod test_net;
 #[cfg(test)]

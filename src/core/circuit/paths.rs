@@ -6,13 +6,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::attempt::{Attempt, Seen};
 use super::legs::{Leg, Legs, Switch};
-use super::limits::{ALTERNATIVES_MAX, BUDGET_MAX, HOP_OFFSET_MAX, HOPS_MAX, IDLE_TIME, Limits, SETUP_TIME};
-use super::{CellAction, Counters, Event, Hops, NextHops, PathId, Reason};
+use super::limits::{BUDGET_MAX, HOP_OFFSET_MAX, HOPS_MAX, IDLE_TIME, Limits, SETUP_TIME};
+use super::trails::Trails;
+use super::{CellAction, Counters, Event, Hops, NextHops, PathId, Reason, Wish};
 use crate::crypto::{Context, PeerId, derive, path_tag};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timers};
 use crate::wire::kind;
-use crate::wire::path::{BLOB_LEN_MAX, CELL_HEAD_LEN, Failed, Opened, SetupId, cell_head, split_cell};
+use crate::wire::path::{Avoid, BLOB_LEN_MAX, CELL_HEAD_LEN, Failed, Opened, SetupId, cell_head, split_cell};
 
 /// One end of a circuit at this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub(super) struct Circuit {
     pub down: Option<End>,
     /// Where it stands.
     pub state: State,
+    /// The set-up that made it.
+    pub setup: SetupId,
     /// For an opener: what the far end adds to the hop count.
     pub hop_offset: u16,
 }
@@ -73,6 +76,7 @@ pub struct Paths {
     pub(super) half_open: usize,
     pub(super) legs: Legs,
     pub(super) seen: Seen,
+    pub(super) trails: Trails,
     pub(super) timers: Timers<u64>,
     pub(super) transmits: VecDeque<(PeerId, u8, Bytes)>,
     pub(super) events: VecDeque<Event>,
@@ -93,6 +97,7 @@ impl Paths {
             half_open: 0,
             legs: Legs::default(),
             seen: Seen::default(),
+            trails: Trails::default(),
             timers: Timers::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -100,19 +105,13 @@ impl Paths {
         }
     }
 
-    /// Opens a path; [`Event::Opened`] or [`Event::Failed`] follows. `proof_hash` is the hash of what only the
-    /// destination can reveal, `blob` at most 4 KiB; a longer one fails with [`Reason::Protocol`].
-    pub fn open(&mut self, now: Now, dest: &PeerId, blob: Bytes, proof_hash: [u8; 32], hops: &dyn NextHops) -> PathId {
+    /// Opens a path; [`Event::Opened`] or [`Event::Failed`] follows. A blob that is too long fails with
+    /// [`Reason::Protocol`].
+    pub fn open(&mut self, now: Now, wish: Wish, hops: &dyn NextHops) -> PathId {
         let circuit = self.fresh_circuit();
-        let id = SetupId(self.rng.public_array());
-        let tag = path_tag(&id.0, dest);
-        let alternatives = match hops.toward(&id.0, &tag) {
-            Hops::Here => smallvec::SmallVec::new(),
-            Hops::Via(mut via) => {
-                via.truncate(ALTERNATIVES_MAX);
-                via
-            }
-        };
+        let Wish { id, dest, blob, proof_hash, avoid } = wish;
+        let tag = path_tag(&id.0, &dest);
+        let alternatives = self.first_hops(&id, &tag, &avoid, hops);
         let refusal = if self.own.len() >= self.limits.own_max {
             Some(Reason::Limit)
         } else if blob.len() > BLOB_LEN_MAX {
@@ -131,6 +130,7 @@ impl Paths {
             tag,
             proof_hash,
             blob,
+            avoid,
             hop_limit: HOPS_MAX - offset,
             budget: BUDGET_MAX,
             started: now.instant,
@@ -140,11 +140,28 @@ impl Paths {
             last: Reason::Unreachable,
         };
         let state = State::Opening(Box::new(attempt));
-        let hop_offset = hop_offset(&id, dest);
-        self.circuits.insert(circuit, Circuit { up: End::Local, down: None, state, hop_offset });
+        let hop_offset = hop_offset(&id, &dest);
+        self.circuits.insert(circuit, Circuit { up: End::Local, down: None, state, setup: id, hop_offset });
         self.own.insert(circuit);
         self.try_next(now.instant, circuit);
         PathId(circuit)
+    }
+
+    /// Where a set-up of ours may go first: as routing says, and where it keeps away from ways, over any neighbour.
+    fn first_hops(
+        &self,
+        id: &SetupId,
+        tag: &[u8; 16],
+        avoid: &Avoid,
+        hops: &dyn NextHops,
+    ) -> smallvec::SmallVec<[PeerId; 4]> {
+        let Hops::Via(mut via) = hops.toward(&id.0, tag) else { return smallvec::SmallVec::new() };
+        if !avoid.setups.is_empty() {
+            let others = hops.others(&id.0);
+            via.extend(others.into_iter().filter(|other| !via.contains(other)).collect::<Vec<_>>());
+        }
+        self.trails.order(avoid, &mut via);
+        via
     }
 
     /// Takes an offered path. `reveal` proves that we are its destination; if it is not what the opener asked for,
@@ -163,7 +180,7 @@ impl Paths {
             entry.used = now.instant;
         }
         self.timers.set(path.0, now.instant + IDLE_TIME);
-        let message = Opened { label: leg.label, reveal, hops, blob };
+        let message = Opened { label: leg.label, reveal, hops, parted: false, blob };
         self.transmits.push_back((leg.peer, kind::PATH_OPENED, message.encode()));
     }
 

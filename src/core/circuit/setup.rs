@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::attempt::{Attempt, patience};
 use super::legs::{Leg, Switch};
-use super::limits::{ALTERNATIVES_MAX, BUDGET_MAX, HOPS_MAX, IDLE_TIME, SETUP_TIME};
+use super::limits::{BUDGET_MAX, HOPS_MAX, IDLE_TIME, SETUP_TIME};
 use super::paths::{Circuit, End, Paths, State, flow_down, flow_up};
 use super::{Event, Hops, NextHops, PathId, Reason};
 use crate::crypto::{PeerId, hash};
@@ -108,14 +108,19 @@ impl Paths {
             refuse(self, Reason::Loop);
             return Ok(());
         }
-        match hops.toward(&open.id.0, &open.tag) {
+        let hops = hops.toward(&open.id.0, &open.tag);
+        if open.avoid.strict && hops != Hops::Here && self.trails.crosses(&open.avoid) {
+            refuse(self, Reason::Loop);
+            return Ok(());
+        }
+        match hops {
             Hops::Here if self.own.len() < self.limits.own_max => self.offer(now, leg, open),
             Hops::Via(via)
                 if self.transit_count() < self.limits.transit_max && self.half_open < self.limits.half_open_max =>
             {
                 let mut via = via;
                 via.retain(|peer| *peer != from);
-                via.truncate(ALTERNATIVES_MAX);
+                self.trails.order(&open.avoid, &mut via);
                 self.extend(now, leg, open, via);
             }
             Hops::Here | Hops::Via(_) => {
@@ -130,7 +135,8 @@ impl Paths {
     fn offer(&mut self, now: Instant, leg: Leg, open: Open) {
         let circuit = self.fresh_circuit();
         let state = State::Offered { proof_hash: open.proof_hash, id: open.id };
-        self.circuits.insert(circuit, Circuit { up: End::Link(leg), down: Some(End::Local), state, hop_offset: 0 });
+        let (up, down, setup) = (End::Link(leg), Some(End::Local), open.id);
+        self.circuits.insert(circuit, Circuit { up, down, state, setup, hop_offset: 0 });
         self.own.insert(circuit);
         self.legs.enter(now, leg, circuit);
         self.legs.bring(&leg.peer);
@@ -146,6 +152,7 @@ impl Paths {
             tag: open.tag,
             proof_hash: open.proof_hash,
             blob: open.blob,
+            avoid: open.avoid,
             hop_limit: open.hop_limit.min(HOPS_MAX),
             budget: open.budget.min(BUDGET_MAX),
             started: now,
@@ -155,7 +162,8 @@ impl Paths {
             last: Reason::Unreachable,
         };
         let state = State::Opening(Box::new(attempt));
-        self.circuits.insert(circuit, Circuit { up: End::Link(leg), down: None, state, hop_offset: 0 });
+        let setup = open.id;
+        self.circuits.insert(circuit, Circuit { up: End::Link(leg), down: None, state, setup, hop_offset: 0 });
         self.half_open += 1;
         self.legs.enter(now, leg, circuit);
         self.legs.bring(&leg.peer);
@@ -169,6 +177,7 @@ impl Paths {
         if let Some(branch) = attempt.next_branch(now) {
             let leg = self.legs.allocate(now, &self.me, branch.peer, id, &mut self.rng);
             circuit.down = Some(End::Link(leg));
+            self.trails.note(circuit.setup, leg.peer);
             let message = attempt.message(&branch, leg).encode();
             self.transmits.push_back((leg.peer, kind::PATH_OPEN, message));
             self.timers.set(id, branch.until);
@@ -224,19 +233,20 @@ impl Paths {
             return self.branch_failed(now, id, Reason::Protocol, None);
         }
         let rtt = now.saturating_since(attempt.started);
+        let parted = opened.parted || self.trails.parts(&attempt.avoid, &from);
         circuit.state = State::Open;
         self.timers.set(id, now + IDLE_TIME);
         match circuit.up {
             End::Local => {
                 let hops = opened.hops.saturating_sub(circuit.hop_offset);
                 self.set_switch(now, &down, Switch::Local);
-                self.events.push_back(Event::Opened { path: PathId(id), blob: opened.blob, hops, rtt });
+                self.events.push_back(Event::Opened { path: PathId(id), blob: opened.blob, hops, parted, rtt });
             }
             End::Link(up) => {
                 self.half_open -= 1;
                 self.set_switch(now, &down, Switch::Relay { to: up, flow: flow_up(id) });
                 self.set_switch(now, &up, Switch::Relay { to: down, flow: flow_down(id) });
-                let message = Opened { label: up.label, hops: opened.hops.saturating_add(1), ..opened };
+                let message = Opened { label: up.label, hops: opened.hops.saturating_add(1), parted, ..opened };
                 self.transmits.push_back((up.peer, kind::PATH_OPENED, message.encode()));
             }
         }
@@ -291,6 +301,7 @@ impl Paths {
     pub(super) fn remove(&mut self, now: Instant, id: u64) {
         let Some(circuit) = self.circuits.remove(&id) else { return };
         self.timers.clear(&id);
+        self.trails.release(now, circuit.setup);
         if !self.own.remove(&id) && matches!(circuit.state, State::Opening(_)) {
             self.half_open -= 1;
         }

@@ -21,6 +21,18 @@ pub(super) fn proof() -> ([u8; 32], [u8; 32]) {
     ([9; 32], hash(&[9; 32]))
 }
 
+/// The set-up called `set`.
+pub(super) fn set_up(set: u16) -> SetupId {
+    SetupId((u128::from(set) << 64 | 0x5e7).to_le_bytes())
+}
+
+/// A wish for a path to `to` by the set-up called `set`.
+pub(super) fn wish(set: u16, to: u8) -> Wish {
+    let (dest, blob) = (peer(to), Bytes::from_static(b"hello"));
+    let id = set_up(set);
+    Wish { id, dest, blob, proof_hash: proof().1, avoid: Avoid::default() }
+}
+
 /// What one node knows: for every destination its neighbours by distance.
 pub(super) struct Known<'a> {
     pub(super) net: &'a Net,
@@ -38,12 +50,18 @@ impl NextHops for Known<'_> {
         let via = self.net.routes.get(&(self.me, *dest)).into_iter().flatten();
         Hops::Via(via.map(|n| peer(*n)).collect())
     }
+
+    fn others(&self, _id: &[u8; 16]) -> SmallVec<[PeerId; 4]> {
+        self.net.neighbours.get(&self.me).into_iter().flatten().map(|n| peer(*n)).collect()
+    }
 }
 
 /// A network: nodes, routes given by the test, and what travels.
 pub(super) struct Net {
     pub(super) nodes: BTreeMap<u8, RefCell<Paths>>,
     pub(super) routes: BTreeMap<(u8, u8), Vec<u8>>,
+    /// Neighbours that routing says nothing of.
+    pub(super) neighbours: BTreeMap<u8, Vec<u8>>,
     pub(super) wire: VecDeque<(u8, u8, u8, Bytes)>,
     /// Nodes that swallow what they get.
     pub(super) silent: BTreeSet<u8>,
@@ -51,6 +69,8 @@ pub(super) struct Net {
     pub(super) liars: BTreeSet<u8>,
     pub(super) now: Now,
     pub(super) sent: usize,
+    /// Set-ups so far, to name the next.
+    sets: u16,
     pub(super) events: BTreeMap<u8, Vec<Event>>,
 }
 
@@ -66,11 +86,13 @@ impl Net {
         Self {
             nodes: (1..=n).map(node).collect(),
             routes: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
             wire: VecDeque::new(),
             silent: BTreeSet::new(),
             liars: BTreeSet::new(),
             now: Now::ZERO,
             sent: 0,
+            sets: 1000,
             events: BTreeMap::new(),
         }
     }
@@ -100,8 +122,15 @@ impl Net {
     }
 
     pub(super) fn open(&mut self, from: u8, to: u8) -> PathId {
+        self.sets += 1;
+        let set = self.sets;
+        self.open_as(from, wish(set, to))
+    }
+
+    /// Opens a path as wished.
+    pub(super) fn open_as(&mut self, from: u8, wish: Wish) -> PathId {
         let known = Known { net: self, me: from };
-        let path = self.node(from).open(self.now, &peer(to), Bytes::from_static(b"hello"), proof().1, &known);
+        let path = self.node(from).open(self.now, wish, &known);
         self.run();
         path
     }
@@ -138,7 +167,8 @@ impl Net {
         }
         if self.liars.contains(&to) && kind == kind::PATH_OPEN {
             let open = Open::decode(body).unwrap();
-            let lie = Opened { label: open.label, reveal: [1; 32], hops: 1, blob: Bytes::from_static(b"me!") };
+            let lie =
+                Opened { label: open.label, reveal: [1; 32], hops: 1, parted: false, blob: Bytes::from_static(b"me!") };
             self.wire.push_back((to, from, kind::PATH_OPENED, lie.encode()));
             return;
         }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::test_net::{Known, Net, peer, proof};
+use super::test_net::{Known, Net, peer, proof, wish};
 use super::*;
 use crate::crypto::path_tag;
 use crate::wire::kind;
-use crate::wire::path::{self, Failed, Label, Open, Opened, SetupId};
+use crate::wire::path::{self, Failed, Label, Open, Opened};
 
 #[test]
 fn a_line_carries_cells_both_ways_and_tells_its_length() {
@@ -48,7 +48,7 @@ fn a_refusal_reaches_the_opener() {
     let mut net = Net::line(3);
     // The destination cannot prove that it is meant: its reveal hashes to something else.
     let known = Known { net: &net, me: 1 };
-    let path = net.node(1).open(net.now, &peer(3), Bytes::new(), [0; 32], &known);
+    let path = net.node(1).open(net.now, Wish { proof_hash: [0; 32], ..wish(1, 3) }, &known);
     net.run();
     assert_eq!(*net.last(1), Event::Failed { path, reason: Reason::Refused });
     net.assert_empty();
@@ -127,6 +127,7 @@ fn the_budget_ends_a_set_up() {
         hop_limit: 9,
         budget: 0,
         patience_ms: 9000,
+        avoid: Avoid::default(),
         blob: Bytes::new(),
     };
     let known = Known { net: &net, me: 2 };
@@ -154,7 +155,8 @@ fn another_neighbour_can_neither_use_close_nor_answer_a_label() {
         let known = Known { net: &net, me: 3 };
         let close = path::Close { label: leg.label, reason: Reason::Closed }.encode();
         net.node(3).handle_message(net.now, peer(other), kind::PATH_CLOSE, &close, &known).unwrap();
-        let opened = Opened { label: leg.label, reveal: proof().0, hops: 0, blob: Bytes::new() }.encode();
+        let opened =
+            Opened { label: leg.label, reveal: proof().0, hops: 0, parted: false, blob: Bytes::new() }.encode();
         net.node(3).handle_message(net.now, peer(other), kind::PATH_OPENED, &opened, &known).unwrap();
         let failed = Failed { label: leg.label, reason: Reason::Closed, budget: 0 }.encode();
         net.node(3).handle_message(net.now, peer(other), kind::PATH_FAILED, &failed, &known).unwrap();
@@ -180,6 +182,7 @@ fn a_label_of_the_wrong_side_or_in_use_is_an_error() {
             hop_limit: 1,
             budget: 1,
             patience_ms: 1,
+            avoid: Avoid::default(),
             blob: Bytes::new(),
         };
         assert!(net.node(2).handle_message(net.now, peer(1), kind::PATH_OPEN, &open.encode(), &known).is_err());

@@ -106,9 +106,10 @@ fn paths() -> [(u8, Bytes); 4] {
         hop_limit: 64,
         budget: 32,
         patience_ms: 9000,
+        avoid: path::Avoid { setups: smallvec::smallvec![SetupId([8; 16])], strict: true },
         blob: blob.clone(),
     };
-    let opened = path::Opened { label, reveal: [7; 32], hops: 3, blob };
+    let opened = path::Opened { label, reveal: [7; 32], hops: 3, parted: true, blob };
     let failed = path::Failed { label, reason: Reason::Limit, budget: 3 };
     let close = path::Close { label, reason: Reason::Closed };
     [

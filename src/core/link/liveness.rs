@@ -99,9 +99,9 @@ impl Liveness {
         earliest(Some(quiet), active).unwrap_or(quiet)
     }
 
-    /// Something authentic arrived.
-    pub(super) fn heard(&mut self, now: Instant) {
-        (self.heard, self.unanswered, self.tries) = (now, None, 0);
+    /// Something authentic arrived. `stuck`: cells wait although none can be sent.
+    pub(super) fn heard(&mut self, now: Instant, stuck: bool) {
+        (self.heard, self.unanswered, self.tries) = (now, stuck.then_some(now), 0);
     }
 
     /// Cells went out. Whether that brings the deadline forward.
@@ -231,7 +231,7 @@ mod tests {
         assert!(link.is_probing() && !link.is_suspect());
         assert_eq!(link.handle_timeout(at(3000), &mut rng), Due::Ping);
         assert!(link.is_suspect());
-        link.heard(at(3100));
+        link.heard(at(3100), false);
         assert!(!link.is_probing());
         assert!(link.deadline() >= at(3100) + PING_IDLE * 4 / 5);
     }
@@ -261,7 +261,7 @@ mod tests {
             link.probe(now, &mut rng);
             let token = link.take_ping(now).unwrap();
             now = now + Duration::from_millis(rtt_ms);
-            link.heard(now);
+            link.heard(now, false);
             reports.extend(link.handle_pong(now, token));
         }
         assert_eq!(reports.len(), 2, "a quarter more each time; {reports:?}");

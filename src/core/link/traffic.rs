@@ -28,8 +28,14 @@ impl Links {
         let mut batch = batch.into();
         let Some(link) = self.link_mut(conn) else { return };
         link.rx_bytes += (1 + batch.len() + TAG_LEN) as u64;
-        link.liveness.heard(now.instant);
+        // What waits behind a transport that takes nothing is unanswered from now on, too.
+        let stuck = !link.speed.has_credit() && !link.scheduler.is_empty();
+        link.liveness.heard(now.instant, stuck);
         let peer = link.peer;
+        if stuck {
+            self.arm(conn);
+        }
+        let Some(link) = self.link_mut(conn) else { return };
         if link.confirmed.is_none() {
             if batch.first() == Some(&kind::BYE) {
                 return self.read_batch(now, conn, peer, &mut batch);

@@ -34,6 +34,7 @@ impl<S: Store> Node<S> {
             link::Event::Up { peer, conn, outbound, group, rtt, cost: _ } => {
                 self.routing.handle_link_up(now, peer, LinkCost::from_rtt(rtt));
                 self.contact_up(now, peer);
+                self.sessions.handle_neighbour_up(now);
                 self.events.push_back(Event::LinkUp { peer, conn, outbound, group });
             }
             link::Event::Cost { peer, rtt, cost: _ } => {
@@ -69,7 +70,7 @@ impl<S: Store> Node<S> {
                 }
             }
             0x20..=0x2f => {
-                let hops = TowardPeers(&self.routing);
+                let hops = TowardPeers(&self.routing, &self.links);
                 if let Err(error) = self.paths.handle_message(now, peer, kind, &body, &hops) {
                     self.counters.bad_messages += 1;
                     tracing::debug!(?peer, %error, "bad path message");
@@ -195,11 +196,11 @@ impl<S: Store> Node<S> {
                     Incoming::Ignore => self.paths.reject(now, path, circuit::Reason::Refused),
                 }
             }
-            circuit::Event::Opened { path, blob, hops, rtt } => {
+            circuit::Event::Opened { path, blob, hops, parted, rtt } => {
                 if let Some(carrier) = self.carriers.carrier(path) {
                     self.hops.insert(carrier, hops);
                     tracing::debug!(?path, hops, ?rtt, "path opened");
-                    self.sessions.handle_circuit_opened(now, carrier, &blob);
+                    self.sessions.handle_circuit_opened(now, carrier, &blob, parted);
                 }
             }
             circuit::Event::Failed { path, reason } => {

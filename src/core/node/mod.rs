@@ -90,7 +90,7 @@ pub struct Node<S: Store> {
 }
 
 /// What paths ask of routing.
-struct TowardPeers<'a>(&'a Routing);
+struct TowardPeers<'a>(&'a Routing, &'a Links);
 
 impl NextHops for TowardPeers<'_> {
     fn toward(&self, id: &[u8; 16], tag: &[u8; 16]) -> circuit::Hops {
@@ -98,6 +98,12 @@ impl NextHops for TowardPeers<'_> {
             routing::Hops::Here => circuit::Hops::Here,
             routing::Hops::Via(hops) => circuit::Hops::Via(hops.into_iter().map(|(peer, _)| peer).collect()),
         }
+    }
+
+    fn others(&self, id: &[u8; 16]) -> smallvec::SmallVec<[PeerId; 4]> {
+        let peers: Vec<PeerId> = self.1.links().map(|link| link.peer).collect();
+        // Each set-up begins elsewhere.
+        peers.iter().cycle().skip(usize::from(id[0])).take(peers.len().min(4)).copied().collect()
     }
 }
 

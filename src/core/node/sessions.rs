@@ -3,8 +3,7 @@
 use super::carriers::Way;
 use super::event::{Event, Persist};
 use super::{Node, TowardPeers};
-use crate::circuit::Reason;
-use crate::crypto::PeerId;
+use crate::circuit::{Reason, Wish};
 use crate::dht::Store;
 use crate::session::table::Event as TableEvent;
 use crate::session::{Acting, CarrierId, CircuitFailure, Incoming, Owner};
@@ -24,8 +23,8 @@ impl<S: Store> Node<S> {
     /// One report.
     fn on_session_event(&mut self, now: Now, event: TableEvent) {
         match event {
-            TableEvent::NeedCircuit { carrier, node, blob, proof_hash } => {
-                self.build_circuit(now, carrier, node, blob, proof_hash);
+            TableEvent::NeedCircuit { carrier, node, setup, avoid, blob, proof_hash } => {
+                self.build_circuit(now, carrier, Wish { id: setup, dest: node, blob, proof_hash, avoid });
             }
             TableEvent::CloseCircuit { carrier } => self.close_circuit(now, carrier),
             TableEvent::DescriptorChanged { owner } => self.descriptor_changed(now, owner),
@@ -50,19 +49,19 @@ impl<S: Store> Node<S> {
     }
 
     /// Builds a circuit of one hop: a path, or the short way to a session of this node.
-    fn build_circuit(&mut self, now: Now, carrier: CarrierId, node: PeerId, blob: bytes::Bytes, proof_hash: [u8; 32]) {
-        if node != self.me {
-            let hops = TowardPeers(&self.routing);
-            let path = self.paths.open(now, &node, blob, proof_hash, &hops);
+    fn build_circuit(&mut self, now: Now, carrier: CarrierId, wish: Wish) {
+        if wish.dest != self.me {
+            let hops = TowardPeers(&self.routing, &self.links);
+            let path = self.paths.open(now, wish, &hops);
             self.carriers.join(carrier, path);
             return;
         }
         let other = self.sessions.next_carrier();
-        match self.sessions.handle_incoming(now, other, &blob) {
+        match self.sessions.handle_incoming(now, other, &wish.blob) {
             Incoming::Accept { blob, .. } => {
                 self.carriers.join_loop(carrier, other);
                 self.hops.insert(carrier, 0);
-                self.sessions.handle_circuit_opened(now, carrier, &blob);
+                self.sessions.handle_circuit_opened(now, carrier, &blob, false);
             }
             Incoming::Ignore => self.sessions.handle_circuit_failed(now, carrier, CircuitFailure::Rejected),
         }

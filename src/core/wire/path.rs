@@ -1,17 +1,20 @@
 //! Messages that set up, tear down and use label-switched paths.
 //!
 //! ```text
-//! PATH_OPEN    label 4 | id 16 | tag 16 | proof hash 32 | hop limit 2 | budget 2 | patience 2 | blob 2 + n
-//! PATH_OPENED  label 4 | reveal 32 | hops 2 | blob 2 + n
+//! PATH_OPEN    label 4 | id 16 | tag 16 | proof hash 32 | hop limit 2 | budget 2 | patience 2 | avoid 1 + 16 n | blob 2 + n
+//! PATH_OPENED  label 4 | reveal 32 | hops 2 | parted 1 | blob 2 + n
 //! PATH_FAILED  label 4 | reason 1 | budget 2
 //! PATH_CLOSE   label 4 | reason 1
 //! CELL         label 4 | flags 1 | body (the rest)
 //! ```
 //!
 //! A label names the path on one link, for both directions. Blobs belong to the two ends and
-//! mean nothing here.
+//! mean nothing here. `avoid` counts the set-ups whose ways to keep away from; its highest bit says
+//! that whoever carries one of them must refuse.
 
 use bytes::{BufMut, Bytes, BytesMut};
+
+use smallvec::SmallVec;
 
 use super::{Error, Reader, put_vec16};
 
@@ -21,6 +24,10 @@ pub const BLOB_LEN_MAX: usize = 4096;
 pub const CELL_HEAD_LEN: usize = 5;
 /// Longest cell body, bytes.
 pub const CELL_BODY_LEN_MAX: usize = 16 * 1024;
+/// Set-ups that one set-up may name to keep away from.
+pub const AVOID_MAX: usize = 4;
+/// Bit of the count of set-ups to keep away from: strictly.
+const AVOID_STRICT: u8 = 0x80;
 /// Flag of a cell that met a queue above its delay target.
 pub const CELL_MARKED: u8 = 1;
 
@@ -99,6 +106,15 @@ impl Reason {
     }
 }
 
+/// Other set-ups of the same opener whose ways a set-up keeps away from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Avoid {
+    /// They, at most [`AVOID_MAX`], those to keep away from most first.
+    pub setups: SmallVec<[SetupId; AVOID_MAX]>,
+    /// Who carries one of them, or did lately, refuses; else it goes another way on if there is one.
+    pub strict: bool,
+}
+
 /// Asks for a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
@@ -116,6 +132,8 @@ pub struct Open {
     pub budget: u16,
     /// How long the sender waits for an answer, milliseconds.
     pub patience_ms: u16,
+    /// Ways to keep away from.
+    pub avoid: Avoid,
     /// For the destination.
     pub blob: Bytes,
 }
@@ -129,6 +147,8 @@ pub struct Opened {
     pub reveal: [u8; 32],
     /// Hops so far, plus an offset that only the two ends know.
     pub hops: u16,
+    /// Somebody on the way went on differently from the set-ups to keep away from.
+    pub parted: bool,
     /// For the opener.
     pub blob: Bytes,
 }
@@ -162,6 +182,36 @@ fn read_blob(reader: &mut Reader<'_>) -> Result<Bytes, Error> {
     Ok(Bytes::copy_from_slice(blob))
 }
 
+impl Avoid {
+    /// Appends them.
+    fn encode(&self, out: &mut Vec<u8>) {
+        let setups = &self.setups[..self.setups.len().min(AVOID_MAX)];
+        let count = u8::try_from(setups.len()).unwrap_or(0);
+        out.put_u8(count | if self.strict { AVOID_STRICT } else { 0 });
+        setups.iter().for_each(|id| out.put_slice(&id.0));
+    }
+
+    /// Reads them.
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let first = reader.u8()?;
+        let (count, strict) = (usize::from(first & !AVOID_STRICT), first & AVOID_STRICT != 0);
+        if count > AVOID_MAX {
+            return Err(Error::Invalid("number of set-ups to avoid"));
+        }
+        let setups = (0..count).map(|_| Ok(SetupId(reader.array()?))).collect::<Result<_, Error>>()?;
+        Ok(Self { setups, strict })
+    }
+}
+
+/// Reads a flag.
+fn read_flag(reader: &mut Reader<'_>) -> Result<bool, Error> {
+    match reader.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Error::Invalid("path flag")),
+    }
+}
+
 /// Reads a reason.
 fn read_reason(reader: &mut Reader<'_>) -> Result<Reason, Error> {
     Reason::from_code(reader.u8()?).ok_or(Error::Invalid("path reason"))
@@ -171,7 +221,7 @@ impl Open {
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(76 + self.blob.len());
+        let mut out = Vec::with_capacity(77 + 16 * self.avoid.setups.len() + self.blob.len());
         out.put_u32_le(self.label.0);
         out.put_slice(&self.id.0);
         out.put_slice(&self.tag);
@@ -179,6 +229,7 @@ impl Open {
         out.put_u16_le(self.hop_limit);
         out.put_u16_le(self.budget);
         out.put_u16_le(self.patience_ms);
+        self.avoid.encode(&mut out);
         put_vec16(&mut out, &self.blob);
         out.into()
     }
@@ -191,9 +242,10 @@ impl Open {
         let mut r = Reader::new(bytes);
         let (label, id, tag) = (Label(r.u32()?), SetupId(r.array()?), r.array()?);
         let (proof_hash, hop_limit, budget, patience_ms) = (r.array()?, r.u16()?, r.u16()?, r.u16()?);
+        let avoid = Avoid::read(&mut r)?;
         let blob = read_blob(&mut r)?;
         r.finish()?;
-        Ok(Self { label, id, tag, proof_hash, hop_limit, budget, patience_ms, blob })
+        Ok(Self { label, id, tag, proof_hash, hop_limit, budget, patience_ms, avoid, blob })
     }
 }
 
@@ -201,10 +253,11 @@ impl Opened {
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(40 + self.blob.len());
+        let mut out = Vec::with_capacity(41 + self.blob.len());
         out.put_u32_le(self.label.0);
         out.put_slice(&self.reveal);
         out.put_u16_le(self.hops);
+        out.put_u8(u8::from(self.parted));
         put_vec16(&mut out, &self.blob);
         out.into()
     }
@@ -215,10 +268,10 @@ impl Opened {
     /// Bytes that are not one.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut r = Reader::new(bytes);
-        let (label, reveal, hops) = (Label(r.u32()?), r.array()?, r.u16()?);
+        let (label, reveal, hops, parted) = (Label(r.u32()?), r.array()?, r.u16()?, read_flag(&mut r)?);
         let blob = read_blob(&mut r)?;
         r.finish()?;
-        Ok(Self { label, reveal, hops, blob })
+        Ok(Self { label, reveal, hops, parted, blob })
     }
 }
 
@@ -303,6 +356,10 @@ mod tests {
             hop_limit: n,
             budget: n / 2,
             patience_ms: !n,
+            avoid: Avoid {
+                setups: (0..n % 5).map(|n| SetupId([n.to_le_bytes()[0]; 16])).collect(),
+                strict: n.is_multiple_of(2),
+            },
             blob: blob.into(),
         }
     }
@@ -312,7 +369,7 @@ mod tests {
         fn messages_round_trip(n: u16, reveal: [u8; 32], blob in proptest::collection::vec(any::<u8>(), 0..200), code in 0u8..9) {
             let open = open(n, blob.clone());
             prop_assert_eq!(Open::decode(&open.encode()), Ok(open));
-            let opened = Opened { label: Label(7), reveal, hops: n, blob: blob.into() };
+            let opened = Opened { label: Label(7), reveal, hops: n, parted: n % 2 == 1, blob: blob.into() };
             prop_assert_eq!(Opened::decode(&opened.encode()), Ok(opened));
             let reason = Reason::from_code(code).unwrap();
             prop_assert_eq!(reason.code(), code);

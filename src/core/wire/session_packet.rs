@@ -37,6 +37,8 @@ use super::{Error, Reader, put_varint, put_vec16, varint_len};
 pub const HEADER_LEN: usize = 13;
 /// Bytes of a packet's tag.
 pub const TAG_LEN: usize = 16;
+/// Bytes of the longest message.
+pub const MESSAGE_LEN_MAX: u32 = 1 << 20;
 /// Ranges that an ACK may hold beside the first.
 pub const ACK_RANGES_MAX: usize = 63;
 
@@ -188,10 +190,10 @@ pub struct Message<'a> {
     pub channel: u64,
     /// Number of the message, counted from zero.
     pub id: u64,
-    /// Bytes of the whole message, at most 65,535.
-    pub total: u16,
+    /// Bytes of the whole message, at most [`MESSAGE_LEN_MAX`].
+    pub total: u32,
     /// Where this fragment belongs.
-    pub offset: u16,
+    pub offset: u32,
     /// The fragment.
     pub bytes: &'a [u8],
 }
@@ -412,13 +414,16 @@ fn decode_data<'a>(reader: &mut Reader<'a>, fin: bool) -> Result<Frame<'a>, Erro
 
 /// Reads a MESSAGE frame behind its type.
 fn decode_message<'a>(reader: &mut Reader<'a>) -> Result<Message<'a>, Error> {
-    let short = |value: u64| u16::try_from(value).map_err(|_| Error::Invalid("message length"));
+    let short = |value: u64| {
+        let value = u32::try_from(value).ok().filter(|value| *value <= MESSAGE_LEN_MAX);
+        value.ok_or(Error::Invalid("message length"))
+    };
     let channel = reader.varint()?;
     let id = reader.varint()?;
     let total = short(reader.varint()?)?;
     let offset = short(reader.varint()?)?;
     let bytes = reader.vec16()?;
-    if usize::from(offset) + bytes.len() > usize::from(total) {
+    if u64::from(offset) + bytes.len() as u64 > u64::from(total) {
         return Err(Error::Invalid("fragment"));
     }
     Ok(Message { channel, id, total, offset, bytes })

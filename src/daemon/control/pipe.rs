@@ -22,8 +22,8 @@ use crate::handle::{ConnectRequest, Decision, ListenRequest, Listener};
 /// Bytes read at once.
 const CHUNK_LEN: usize = 64 * 1024;
 
-/// Bytes of the longest message.
-const MESSAGE_LEN_MAX: usize = 65_535;
+/// Bytes of the longest message of any mode.
+const MESSAGE_LEN_MAX: usize = 1024 * 1024;
 
 /// The answer that begins the byte stream.
 fn switching() -> Answer {

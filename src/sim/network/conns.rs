@@ -309,7 +309,7 @@ impl Network {
     }
 
     /// An end closes: its node is told, the far end hears of it behind what was sent before.
-    fn close(&mut self, conn: usize, end: usize) {
+    pub(super) fn close(&mut self, conn: usize, end: usize) {
         if !std::mem::take(&mut self.conns[conn].ends[end].open) {
             return;
         }

@@ -27,6 +27,40 @@ impl Network {
         }
     }
 
+    /// Stops a machine's process: it says nothing, and what comes waits. Its kernel keeps the connections.
+    pub fn freeze(&mut self, host: usize) {
+        self.hosts[host].frozen = self.hosts[host].is_alive();
+    }
+
+    /// Lets a stopped process go on with what waited.
+    pub fn thaw(&mut self, host: usize) {
+        if !std::mem::take(&mut self.hosts[host].frozen) {
+            return;
+        }
+        for input in std::mem::take(&mut self.hosts[host].waiting) {
+            self.feed(host, input);
+        }
+        self.plan_wake(host);
+    }
+
+    /// Closes the connection over a cable; the dialling end dials again.
+    pub fn reset(&mut self, cable: usize) {
+        if let Some(conn) = self.cables[cable].conn {
+            self.close(conn, 0);
+        }
+    }
+
+    /// Whether both machines of a cable have the other as their neighbour.
+    #[must_use]
+    pub fn is_linked(&self, cable: usize) -> bool {
+        let [from, to] = self.cables[cable].ends;
+        let has = |host: usize, other: usize| {
+            let peer = self.hosts[other].peer;
+            self.node(host).is_some_and(|node| node.link_status().any(|link| link.peer == peer))
+        };
+        has(from, to) && has(to, from)
+    }
+
     /// Cables, as the pairs of machines that they join.
     #[must_use]
     pub fn cables(&self) -> Vec<[usize; 2]> {

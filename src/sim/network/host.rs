@@ -8,7 +8,7 @@ use tarnet_core::circuit;
 use tarnet_core::crypto::{DhtKey, Group, PeerId, Scheme, ServiceId, SigningKey};
 use tarnet_core::dht::{Entry, MemoryStore, StoreLimits, StoreOp, dht_id};
 use tarnet_core::link;
-use tarnet_core::node::{Config, Node, Persist};
+use tarnet_core::node::{Config, Input, Node, Persist};
 use tarnet_core::rng::Rng;
 use tarnet_core::routing::{self, EpochState};
 use tarnet_core::session::Owner;
@@ -83,6 +83,10 @@ pub struct Host {
     /// The earliest wake-up in the queue.
     pub(super) wake: Option<Instant>,
     limits: routing::Limits,
+    /// Its process is stopped.
+    pub(super) frozen: bool,
+    /// What came since.
+    pub(super) waiting: Vec<Input>,
 }
 
 impl Host {
@@ -102,6 +106,8 @@ impl Host {
             deadline: None,
             wake: None,
             limits,
+            frozen: false,
+            waiting: Vec::new(),
         }
     }
 
@@ -141,6 +147,7 @@ impl Host {
     /// Switches it off: nothing but the disk stays.
     pub(super) fn stop(&mut self) {
         (self.node, self.deadline, self.wake) = (None, None, None);
+        (self.frozen, self.waiting) = (false, Vec::new());
     }
 
     /// Whether it is on.

@@ -195,6 +195,9 @@ impl Network {
     /// Gives a node an input, then does what it wants.
     fn feed(&mut self, host: usize, input: Input) {
         let now = self.now();
+        if self.hosts[host].frozen {
+            return self.hosts[host].waiting.push(input);
+        }
         if let Some(node) = &mut self.hosts[host].node {
             node.handle_input(now, input);
             self.drain(host);
@@ -233,6 +236,9 @@ impl Network {
             return;
         }
         self.hosts[host].wake = None;
+        if self.hosts[host].frozen {
+            return;
+        }
         if self.hosts[host].deadline.is_none_or(|deadline| deadline > self.now) {
             return self.plan_wake(host);
         }

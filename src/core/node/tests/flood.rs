@@ -63,6 +63,7 @@ fn flood(net: &mut Net, flooder: usize, what: usize, dest: PeerId) {
                     hop_limit: 100,
                     budget: 100,
                     patience_ms: 9000,
+                    avoid: crate::wire::path::Avoid::default(),
                     blob: Bytes::from_static(&[1; 4000]),
                 };
                 open.encode()

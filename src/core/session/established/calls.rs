@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::channel::{Channel, SendHalf, State};
+use super::channel::{Channel, SendHalf, State, message_len_max};
 use super::event::{ChannelId, Event, OpenRequest, Side};
 use super::limits::{
-    CHANNELS_MAX, EARLY_LEN_MAX, LABEL_LEN_MAX, MESSAGE_COST, MESSAGE_LEN_MAX, PROOF_LEN_MAX, SEND_BUFFER_MAX,
-    SEND_BUFFER_MIN, SEND_BUFFER_SHARE, SESSION_SEND_BUFFER, WRITE_ENOUGH, WRITE_LOW,
+    CHANNELS_MAX, DATAGRAM_LEN_MAX, EARLY_LEN_MAX, LABEL_LEN_MAX, MESSAGE_COST, MESSAGE_LEN_MAX, MESSAGES_BUFFER_MIN,
+    PROOF_LEN_MAX, SEND_BUFFER_MAX, SEND_BUFFER_MIN, SEND_BUFFER_SHARE, SESSION_SEND_BUFFER, WRITE_ENOUGH, WRITE_LOW,
 };
 use super::sent::Control;
 use super::{Established, Violation};
@@ -19,8 +19,8 @@ pub enum WriteError {
     /// There is no such channel, or its writing side has ended.
     #[error("channel is closed for writing")]
     Closed,
-    /// Longer than a message may be.
-    #[error("message is longer than {MESSAGE_LEN_MAX} bytes")]
+    /// Longer than a message of that mode may be.
+    #[error("message is longer than {MESSAGE_LEN_MAX} bytes, or {DATAGRAM_LEN_MAX} in an unreliable mode")]
     TooLong,
 }
 
@@ -113,7 +113,7 @@ impl Established {
         let len = bytes.len();
         let stream = matches!(channel.send, SendHalf::Stream(_));
         let reliable = channel.mode.reliable();
-        if !stream && len > MESSAGE_LEN_MAX {
+        if !stream && len > message_len_max(channel.mode) {
             return Err(WriteError::TooLong);
         }
         let taken = if stream { len.min(room) } else { len };
@@ -138,10 +138,16 @@ impl Established {
     #[must_use]
     pub fn write_room(&self, id: ChannelId) -> usize {
         let Some(channel) = self.channels.get(&id).filter(|channel| !channel.write_closed()) else { return 0 };
-        let window = self.active().map_or(0, |index| self.carriers[index].cubic.window());
-        let capacity = (2 * window).clamp(SEND_BUFFER_MIN, SEND_BUFFER_MAX);
+        let window: u64 =
+            self.carriers.iter().filter(|carrier| !carrier.dead).map(|carrier| carrier.cubic.window()).sum();
+        // A message is taken whole or not at all: the longest must fit whatever the others do.
+        let (least, share) = match channel.send {
+            SendHalf::Stream(_) => (SEND_BUFFER_MIN, SEND_BUFFER_SHARE),
+            SendHalf::Messages(_) => (MESSAGES_BUFFER_MIN, MESSAGE_LEN_MAX as u64 + MESSAGE_COST),
+        };
+        let capacity = (2 * window).clamp(least, SEND_BUFFER_MAX);
         let buffered = channel.buffered();
-        let share = SEND_BUFFER_SHARE.saturating_sub(buffered);
+        let share = share.saturating_sub(buffered);
         let session = SESSION_SEND_BUFFER.saturating_sub(self.send_buffered).max(share);
         usize::try_from(capacity.saturating_sub(buffered).min(session)).unwrap_or(usize::MAX)
     }

@@ -1,8 +1,10 @@
 //! One carrier as its sender sees it: packet numbers, round-trip time, congestion.
 
+use std::time::Duration;
+
 use super::cubic::{Acked, Cubic};
 use super::event::CarrierId;
-use super::limits::{DEAD_AFTER, DEAD_PTO_COUNT};
+use super::limits::{DEAD_AFTER, DEAD_PTO_COUNT, SILENT_PTO_COUNT};
 use super::pacing::Pacer;
 use super::recovery::{NeverSent, Outcome, Recovery};
 use super::rtt::Rtt;
@@ -17,6 +19,17 @@ pub enum Hold {
     Window,
     /// The pace: at this moment it may go on.
     Until(Instant),
+}
+
+/// What a probe timeout showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// Nothing worth telling.
+    Well,
+    /// Probes are out without an answer; it has just become so bad that another carrier is wanted.
+    Silent,
+    /// It has just died.
+    Dead,
 }
 
 /// One carrier.
@@ -39,6 +52,12 @@ pub struct Carrier {
     pub ping: bool,
     /// Whether it stopped answering.
     pub dead: bool,
+    /// When a packet last came on it.
+    pub heard_at: Instant,
+    /// When the last keep-alive was due.
+    pub pinged_at: Instant,
+    /// Packets that came since.
+    pub heard_count: u32,
     marked: u64,
 }
 
@@ -55,8 +74,33 @@ impl Carrier {
             probes: 0,
             ping: false,
             dead: false,
+            heard_at: now,
+            pinged_at: now,
+            heard_count: 0,
             marked: 0,
         }
+    }
+
+    /// Whether it answers, as far as we know.
+    pub const fn healthy(&self) -> bool {
+        !self.dead && self.recovery.pto_count() == 0
+    }
+
+    /// The less, the better: it answers, we know how quickly, it is quick.
+    pub fn preference(&self) -> (bool, Duration) {
+        (self.recovery.pto_count() > 0, self.rtt.least())
+    }
+
+    /// Notes a packet that came on it.
+    pub const fn handle_heard(&mut self, now: Instant) {
+        self.recovery.handle_heard();
+        self.heard_at = now;
+        self.heard_count = self.heard_count.saturating_add(1);
+    }
+
+    /// Notes that a keep-alive is due.
+    pub const fn keep_alive(&mut self, now: Instant) {
+        (self.ping, self.pinged_at, self.heard_count) = (true, now, 0);
     }
 
     /// Whether `len` bytes that ask for an acknowledgement may leave.
@@ -109,30 +153,45 @@ impl Carrier {
         self.pacer.set(now, self.cubic.window(), self.rtt.smoothed(), self.cubic.slow_start());
     }
 
-    /// Time has passed: finds losses, and probes. True when the carrier has just died.
-    pub fn handle_timeout(&mut self, now: Instant, out: &mut Outcome, again: &mut Vec<SentFrame>) -> bool {
+    /// Time has passed: finds losses, and probes. With another carrier that answers, `other`, what is in flight here
+    /// travels there once this one is silent.
+    pub fn handle_timeout(
+        &mut self,
+        now: Instant,
+        other: bool,
+        out: &mut Outcome,
+        again: &mut Vec<SentFrame>,
+    ) -> Pulse {
         if self.recovery.loss_at().is_some_and(|at| at <= now) {
             self.recovery.detect(now, &self.rtt, out);
             self.handle_losses(now, out);
         }
         if self.dead || self.recovery.pto_at(&self.rtt).is_none_or(|at| at > now) {
-            return false;
+            return Pulse::Well;
         }
         if self.ping {
             // The way out is blocked at home: that is not the carrier's fault.
             self.recovery.postpone_pto(now);
-            return false;
+            return Pulse::Well;
         }
         let silent = self.recovery.unanswered_since().is_some_and(|since| now.saturating_since(since) >= DEAD_AFTER);
         if self.recovery.pto_count() >= DEAD_PTO_COUNT && silent {
             self.dead = true;
             self.recovery.abandon(again);
-            return true;
+            return Pulse::Dead;
         }
         self.recovery.handle_pto(now, usize::from(super::limits::PROBES), again);
         self.probes = super::limits::PROBES;
         self.ping = true;
-        false
+        if self.recovery.pto_count() < SILENT_PTO_COUNT {
+            return Pulse::Well;
+        }
+        if other {
+            again.clear();
+            self.recovery.move_on(again);
+            self.cubic.handle_loss(now, now, true);
+        }
+        if self.recovery.pto_count() == SILENT_PTO_COUNT { Pulse::Silent } else { Pulse::Well }
     }
 
     /// Its next deadline.

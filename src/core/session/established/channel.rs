@@ -4,7 +4,9 @@ use bytes::Bytes;
 
 use super::event::{ChannelId, OpenRequest};
 use super::flow::Window;
-use super::limits::{INTERACTIVE_BYTES, MESSAGE_COST};
+use super::limits::{
+    CHANNEL_WINDOW_INITIAL, DATAGRAM_LEN_MAX, INTERACTIVE_BYTES, MESSAGE_COST, MESSAGE_LEN_MAX, MESSAGES_WINDOW_INITIAL,
+};
 use super::messages_recv::MessagesRecv;
 use super::messages_send::MessagesSend;
 use super::stream_recv::{StreamRecv, Violation};
@@ -79,6 +81,11 @@ fn early_cost(mode: Mode, early: &Bytes) -> u64 {
     }
 }
 
+/// Bytes of the longest message of a mode.
+pub const fn message_len_max(mode: Mode) -> usize {
+    if mode.reliable() { MESSAGE_LEN_MAX } else { DATAGRAM_LEN_MAX }
+}
+
 impl Channel {
     /// A channel in `state`.
     fn new(now: Instant, mode: Mode, state: State) -> Self {
@@ -93,7 +100,14 @@ impl Channel {
             state,
             send,
             recv,
-            window: Window::new(now),
+            window: Window::new(
+                now,
+                if mode == Mode::ReliableOrdered || !mode.reliable() {
+                    CHANNEL_WINDOW_INITIAL
+                } else {
+                    MESSAGES_WINDOW_INITIAL
+                },
+            ),
             open: None,
             early: 0,
             queued: false,
@@ -129,7 +143,7 @@ impl Channel {
                 stream.insert(0, early, false, limit)?;
             }
             RecvHalf::Messages(messages) if !early.is_empty() => {
-                let total = u16::try_from(early.len()).map_err(|_| Violation::Fragment)?;
+                let total = u32::try_from(early.len()).map_err(|_| Violation::Fragment)?;
                 let message = Message { channel: id.0, id: 0, total, offset: 0, bytes: &[] };
                 messages.insert(now, &message, early, limit)?;
             }

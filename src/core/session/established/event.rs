@@ -83,6 +83,8 @@ pub enum Event {
     Proof(Bytes),
     /// A carrier stopped answering; its frames travel again on the next one.
     CarrierDead(CarrierId),
+    /// A carrier has not answered two probes, and there is no other: one is wanted, whatever becomes of this.
+    CarrierSilent(CarrierId),
     /// No channel was open for a minute.
     Idle,
     /// No carrier worked for two minutes: the state may go.

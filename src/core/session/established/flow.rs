@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::limits::{CHANNEL_WINDOW_INITIAL, CHANNEL_WINDOW_MAX, SESSION_TUNING_MAX, SESSION_WINDOW};
+use super::limits::{CHANNEL_WINDOW_MAX, SESSION_TUNING_MAX, SESSION_WINDOW};
 use super::stream_recv::Violation;
 use crate::time::Instant;
 
@@ -12,13 +12,14 @@ use crate::time::Instant;
 pub struct Window {
     limit: u64,
     size: u64,
+    initial: u64,
     told_at: Instant,
 }
 
 impl Window {
-    /// The credit of a new channel.
-    pub const fn new(now: Instant) -> Self {
-        Self { limit: CHANNEL_WINDOW_INITIAL, size: CHANNEL_WINDOW_INITIAL, told_at: now }
+    /// The credit of a new channel, which both ends know.
+    pub const fn new(now: Instant, initial: u64) -> Self {
+        Self { limit: initial, size: initial, initial, told_at: now }
     }
 
     /// The credit in all.
@@ -28,7 +29,7 @@ impl Window {
 
     /// Credit beyond the initial, which goes back to the session when the channel goes.
     pub const fn tuned(&self) -> u64 {
-        self.size - CHANNEL_WINDOW_INITIAL
+        self.size - self.initial
     }
 
     /// After reading: true when the peer must be told of a higher limit.
@@ -124,13 +125,14 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::CHANNEL_WINDOW_INITIAL;
     use super::*;
 
     #[test]
     fn a_window_doubles_while_it_is_used_up_quickly_and_tuning_is_shared() {
         let mut session = Session::new();
         let rtt = Duration::from_millis(10);
-        let mut windows: Vec<_> = (0..10).map(|_| Window::new(Instant::ZERO)).collect();
+        let mut windows: Vec<_> = (0..10).map(|_| Window::new(Instant::ZERO, CHANNEL_WINDOW_INITIAL)).collect();
         for window in &mut windows {
             assert!(!window.update(Instant::ZERO, 1_000, rtt, &mut session));
             for step in 1..100 {
@@ -140,7 +142,7 @@ mod tests {
         assert_eq!(windows[0].size, CHANNEL_WINDOW_MAX);
         assert_eq!(session.tuned, windows.iter().map(Window::tuned).sum::<u64>());
         assert!(session.tuned <= SESSION_TUNING_MAX);
-        let mut slow = Window::new(Instant::ZERO);
+        let mut slow = Window::new(Instant::ZERO, CHANNEL_WINDOW_INITIAL);
         let mut session = Session::new();
         assert!(slow.update(Instant::from_micros(50_000), slow.limit(), rtt, &mut session));
         assert_eq!(slow.tuned(), 0);

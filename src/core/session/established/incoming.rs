@@ -5,7 +5,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::channel::{Channel, RecvHalf, State};
 use super::event::{CarrierId, ChannelId, CloseCode, Event, OpenRequest, ResetCause, Side};
-use super::limits::{CARRIERS_MAX, CHANNELS_MAX, CONTROL_MAX, EARLY_LEN_MAX, GAPS_MAX, PROOF_LEN_MAX};
+use super::limits::{
+    CHANNELS_MAX, CONTROL_MAX, EARLY_LEN_MAX, GAPS_MAX, PROOF_LEN_MAX, RECEIVED_MAX, RETIRED_GAPS_MAX,
+};
 use super::received::Received;
 use super::sent::Control;
 use super::stream_recv::Violation;
@@ -20,11 +22,11 @@ impl Established {
     ///
     /// # Errors
     /// See [`Error`]; a fatal one has closed the session.
-    pub fn handle_packet(&mut self, now: Now, _from: CarrierId, packet: BytesMut, marked: bool) -> Result<(), Error> {
+    pub fn handle_packet(&mut self, now: Now, from: CarrierId, packet: BytesMut, marked: bool) -> Result<(), Error> {
         if self.closed.is_some() {
             return Err(Error::Closed);
         }
-        let result = self.open_packet(now.instant, packet, marked).and_then(|(circuit, body)| {
+        let result = self.open_packet(now.instant, from, packet, marked).and_then(|(circuit, body)| {
             self.counters.packets_received += 1;
             self.handle_frames(now.instant, circuit, &body)
         });
@@ -38,23 +40,44 @@ impl Established {
     }
 
     /// Opens a packet and sees to it that it is new.
-    fn open_packet(&mut self, now: Instant, packet: BytesMut, marked: bool) -> Result<(u32, Bytes), Error> {
+    fn open_packet(
+        &mut self,
+        now: Instant,
+        from: CarrierId,
+        packet: BytesMut,
+        marked: bool,
+    ) -> Result<(u32, Bytes), Error> {
         let pto = self.active().map_or_else(|| super::rtt::Rtt::new().pto(), |index| self.carriers[index].rtt.pto());
         let (header, body) = self.opener.open(now, pto, packet).map_err(|_| Error::Unauthentic)?;
-        if header.circuit < self.received_floor {
+        if self.retired.contains(u64::from(header.circuit)) {
             return Err(Error::Repeated);
         }
-        let received = self.received.entry(header.circuit).or_insert_with(Received::new);
+        let received = self.received.entry(header.circuit).or_insert_with(|| Received::new(from));
         if !received.insert(now, header.number, marked) {
             return Err(Error::Repeated);
         }
-        if self.received.len() > CARRIERS_MAX
-            && let Some((oldest, _)) = self.received.pop_first()
-        {
-            self.received_floor = oldest + 1;
+        received.handle_from(now, from);
+        if self.received.len() > RECEIVED_MAX {
+            self.retire_circuits();
         }
         self.heard_at = now;
+        if let Some(carrier) = self.carriers.iter_mut().find(|carrier| carrier.id == from) {
+            carrier.handle_heard(now);
+        }
         Ok((header.circuit, body))
+    }
+
+    /// Closes the circuit heard least lately to the peer: a number is never opened twice.
+    fn retire_circuits(&mut self) {
+        let quietest = self.received.iter().min_by_key(|(_, received)| received.heard_at()).map(|(number, _)| *number);
+        let Some(number) = quietest.map(u64::from) else { return };
+        self.retired.insert(number, number + 1);
+        if self.retired.len() > RETIRED_GAPS_MAX {
+            let first = self.retired.first().unwrap_or_default();
+            let second = self.retired.ascending().nth(1).unwrap_or(first);
+            self.retired.insert(first.1, second.0);
+        }
+        self.received.retain(|number, _| !self.retired.contains(u64::from(*number)));
     }
 
     /// Carries out the frames of a packet.
@@ -111,6 +134,7 @@ impl Established {
         let mut outcome = std::mem::take(&mut self.outcome);
         outcome.clear();
         let result = carrier.handle_ack(now, ack, &mut outcome);
+        self.meter.add(now, outcome.acked_len);
         if outcome.acked_count > 0 {
             self.sealer.handle_acknowledged(outcome.acked_epoch);
         }

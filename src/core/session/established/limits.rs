@@ -9,8 +9,15 @@ pub const PACKET_LEN_MAX: usize = 16_384;
 pub const PACKET_LEN_FULL: usize = 15_840;
 /// Bytes of a packet buffer when only little waits to be sent.
 pub const PACKET_LEN_SMALL: usize = 2_048;
-/// Carriers of one session at once: one in use, the others standing by or draining. The oldest goes.
+/// Carriers of one session at once: in use, standing by, or draining. The one heard least lately goes.
 pub const CARRIERS_MAX: usize = 8;
+/// Circuits of the peer whose packets we can tell from repeats. Beyond, the one heard least lately is closed to it.
+pub const RECEIVED_MAX: usize = 16;
+/// Gaps between circuits that are closed to the peer; beyond, the lowest is closed too.
+pub const RETIRED_GAPS_MAX: usize = 32;
+/// Rate above which a session keeps to one carrier, bytes a second: processors are the limit there, not cables, and
+/// a second way costs more of them.
+pub const SPREAD_RATE_MAX: u64 = 64 * 1024 * 1024;
 /// Packets that the replay window looks back: 32 MiB of full packets.
 pub const REPLAY_WINDOW: u64 = 64 * REPLAY_WORDS as u64;
 /// 64-bit words that hold the replay window.
@@ -45,8 +52,11 @@ pub const BULK_AFTER: u32 = 100;
 pub const DEAD_PTO_COUNT: u32 = 4;
 /// Shortest silence that makes a carrier dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(1);
+/// Probe timeouts in a row after which everything in flight travels again on another carrier, if there is one, or
+/// the layer above is told to look for one.
+pub const SILENT_PTO_COUNT: u32 = 2;
 /// Longest wait between two probes.
-pub const PTO_MAX: Duration = Duration::from_secs(10);
+pub const PTO_MAX: Duration = Duration::from_secs(4);
 /// Probe packets per probe timeout. RFC 9002 §6.2.4.
 pub const PROBES: u8 = 2;
 
@@ -63,6 +73,8 @@ pub const BURST_TIME: Duration = Duration::from_millis(2);
 
 /// Credit of a new channel, bytes: both ends know it without a message.
 pub const CHANNEL_WINDOW_INITIAL: u64 = 256 * 1024;
+/// Credit of a new channel of reliable messages, bytes: the longest, and others beside it.
+pub const MESSAGES_WINDOW_INITIAL: u64 = CHANNEL_WINDOW_INITIAL + MESSAGE_LEN_MAX as u64 + MESSAGE_COST;
 /// Most credit that auto-tuning gives one channel, bytes.
 pub const CHANNEL_WINDOW_MAX: u64 = 8 * 1024 * 1024;
 /// Credit beyond the initial that all channels of a session share, bytes.
@@ -71,6 +83,8 @@ pub const SESSION_TUNING_MAX: u64 = 32 * 1024 * 1024;
 pub const SESSION_WINDOW: u64 = 2 * SESSION_TUNING_MAX;
 /// Bytes a channel may hold for sending (unsent and unacknowledged) at least, whatever the carrier's window.
 pub const SEND_BUFFER_MIN: u64 = 512 * 1024;
+/// The same of a channel of reliable messages: two of the longest.
+pub const MESSAGES_BUFFER_MIN: u64 = 2 * (MESSAGE_LEN_MAX as u64 + MESSAGE_COST);
 /// The same at most: grows with twice the congestion window.
 pub const SEND_BUFFER_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes all channels of a session may hold for sending ...
@@ -90,8 +104,10 @@ pub const EARLY_LEN_MAX: usize = 8_192;
 pub const PROOF_LEN_MAX: usize = 8_192;
 /// Bytes of a channel's label.
 pub const LABEL_LEN_MAX: usize = 255;
-/// Bytes of the longest message: every UDP datagram passes.
-pub const MESSAGE_LEN_MAX: usize = 65_535;
+/// Bytes of the longest message of a reliable channel.
+pub const MESSAGE_LEN_MAX: usize = 1024 * 1024;
+/// The same of an unreliable channel: every UDP datagram passes.
+pub const DATAGRAM_LEN_MAX: usize = 64 * 1024;
 /// Bytes a message costs beyond its own, so that empty ones are bounded too.
 pub const MESSAGE_COST: u64 = 64;
 /// Bytes of incomplete messages per unreliable channel; the oldest go.
@@ -120,6 +136,12 @@ pub const SMALL_BUFFER: usize = 4_096;
 
 /// Shortest silence before the initiator pings while channels are open.
 pub const KEEP_ALIVE_MIN: Duration = Duration::from_secs(1);
+/// The same on a carrier that has just been busy.
+pub const KEEP_ALIVE_BUSY: Duration = Duration::from_millis(250);
+/// Packets since the last ping that make a carrier busy.
+pub const BUSY_PACKETS: u32 = 16;
+/// The same on a carrier that stands by.
+pub const KEEP_ALIVE_STANDBY: Duration = Duration::from_secs(5);
 /// Time without channels after which the session reports itself idle.
 pub const IDLE_AFTER: Duration = Duration::from_secs(60);
 /// Time without a working carrier after which channels fail.

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::limits::{GAPS_MAX, MESSAGE_COST, REASSEMBLY_AFTER, REASSEMBLY_BYTES_MAX, UNREAD_BYTES_MAX};
+use super::limits::{
+    DATAGRAM_LEN_MAX, GAPS_MAX, MESSAGE_COST, REASSEMBLY_AFTER, REASSEMBLY_BYTES_MAX, UNREAD_BYTES_MAX,
+};
 use super::ranges::Ranges;
 use super::stream_recv::Violation;
 use crate::session::Mode;
@@ -38,6 +40,11 @@ pub struct MessagesRecv {
     discard: bool,
 }
 
+/// A length that was decoded, and so is at most that of the longest message.
+fn length(len: u32) -> usize {
+    usize::try_from(len).unwrap_or(usize::MAX)
+}
+
 impl MessagesRecv {
     /// An empty channel.
     pub fn new(mode: Mode) -> Self {
@@ -66,12 +73,15 @@ impl MessagesRecv {
         if message.id == u64::MAX || self.count.is_some_and(|count| message.id >= count) {
             return Err(Violation::FinalSize);
         }
+        if !self.mode.reliable() && length(message.total) > DATAGRAM_LEN_MAX {
+            return Err(Violation::Fragment);
+        }
         let rise = if self.mode.reliable() { self.count_cost(message, limit)? } else { 0 };
         let late = self.mode.ordered() && message.id < self.next;
         if late || self.complete.contains(message.id) {
             return Ok(rise);
         }
-        if message.offset == 0 && bytes.len() == usize::from(message.total) {
+        if message.offset == 0 && bytes.len() as u64 == u64::from(message.total) {
             self.deliver(message.id, bytes);
         } else {
             self.insert_partial(now, message, &bytes)?;
@@ -99,10 +109,11 @@ impl MessagesRecv {
     /// Adds a fragment to its message.
     fn insert_partial(&mut self, now: Instant, message: &Message<'_>, bytes: &[u8]) -> Result<(), Violation> {
         if !self.mode.reliable() {
-            self.evict_partial(now, usize::from(message.total));
+            self.evict_partial(now, length(message.total));
         }
-        let total = usize::from(message.total);
-        let (start, end) = (usize::from(message.offset), usize::from(message.offset) + bytes.len());
+        let total = length(message.total);
+        let start = length(message.offset);
+        let end = start + bytes.len();
         let partial = self.partial.entry(message.id).or_insert_with(|| {
             self.partial_len += total;
             Partial { bytes: vec![0; total], got: Ranges::default(), since: now }
@@ -242,8 +253,8 @@ mod tests {
         recv: &mut MessagesRecv,
         at: u64,
         id: u64,
-        total: u16,
-        offset: u16,
+        total: u32,
+        offset: u32,
         bytes: &'static [u8],
     ) -> Result<u64, Violation> {
         let message = Message { channel: 0, id, total, offset, bytes };
@@ -296,5 +307,8 @@ mod tests {
         put(&mut recv, 0, 0, 6, 0, b"abc").unwrap();
         assert_eq!(put(&mut recv, 0, 0, 7, 3, b"def"), Err(Violation::Fragment));
         assert_eq!(put(&mut recv, 0, 1, 60_000, 0, b""), Err(Violation::Credit));
+        let mut recv = MessagesRecv::new(Mode::UnreliableUnordered);
+        assert_eq!(put(&mut recv, 0, 1, 65_536, 0, b"long"), Ok(0));
+        assert_eq!(put(&mut recv, 0, 2, 65_537, 0, b"too long"), Err(Violation::Fragment));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::limits::{CHANNEL_WINDOW_INITIAL, MESSAGE_COST, UNSENT_BYTES_MAX};
+use super::limits::{MESSAGE_COST, MESSAGES_WINDOW_INITIAL, UNSENT_BYTES_MAX};
 use super::ranges::Ranges;
 
 /// A fragment to send next.
@@ -15,9 +15,9 @@ pub struct Fragment {
     /// The message.
     pub id: u64,
     /// Bytes of the whole message.
-    pub total: u16,
+    pub total: u32,
     /// Where the fragment begins.
-    pub offset: u16,
+    pub offset: u32,
     /// Its length.
     pub len: u16,
     /// Session credit it costs: the whole message's, with its first fragment.
@@ -27,7 +27,7 @@ pub struct Fragment {
 /// A message that has not left completely, or not arrived.
 struct Outgoing {
     bytes: Bytes,
-    sent: u16,
+    sent: u32,
     acked: Ranges,
 }
 
@@ -42,7 +42,7 @@ pub struct MessagesSend {
     /// Reliable messages sent and not yet arrived.
     flying: BTreeMap<u64, Outgoing>,
     flying_len: u64,
-    lost: VecDeque<(u64, u16, u16)>,
+    lost: VecDeque<(u64, u32, u16)>,
     used: u64,
     limit: u64,
     dropped: u64,
@@ -63,8 +63,13 @@ enum End {
 }
 
 /// Length of a message, which [`super::limits::MESSAGE_LEN_MAX`] bounds.
-fn length(bytes: &Bytes) -> u16 {
-    u16::try_from(bytes.len()).unwrap_or(u16::MAX)
+fn length(bytes: &Bytes) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+/// What is sent of so many bytes at once when there is so much room.
+fn piece(left: u32, max: usize) -> u16 {
+    u16::try_from(left).unwrap_or(u16::MAX).min(u16::try_from(max).unwrap_or(u16::MAX))
 }
 
 /// Credit that a message costs.
@@ -84,7 +89,7 @@ impl MessagesSend {
             flying_len: 0,
             lost: VecDeque::new(),
             used: 0,
-            limit: CHANNEL_WINDOW_INITIAL,
+            limit: MESSAGES_WINDOW_INITIAL,
             dropped: 0,
             finished: false,
             end: End::Untold,
@@ -152,12 +157,12 @@ impl MessagesSend {
         }
         let left = total - first.sent;
         // A message that fits a packet is not torn apart to fill up this one.
-        let len = left.min(u16::try_from(max).unwrap_or(u16::MAX));
-        if (len == 0 && total > 0) || (len < left && max < 1_024) {
+        let len = piece(left, max);
+        if (len == 0 && total > 0) || (u32::from(len) < left && max < 1_024) {
             return None;
         }
         let fragment = Fragment { id: self.next, total, offset: first.sent, len, fresh };
-        first.sent += len;
+        first.sent += u32::from(len);
         self.used += fresh;
         if first.sent == total {
             self.next += 1;
@@ -180,13 +185,13 @@ impl MessagesSend {
             if message.acked.covers(u64::from(offset), u64::from(offset) + u64::from(len)) && len > 0 {
                 continue;
             }
-            let take = len.min(u16::try_from(max).unwrap_or(u16::MAX));
+            let take = piece(u32::from(len), max);
             if take == 0 && len > 0 {
                 self.lost.push_front((id, offset, len));
                 return None;
             }
             if take < len {
-                self.lost.push_front((id, offset + take, len - take));
+                self.lost.push_front((id, offset + u32::from(take), len - take));
             }
             return Some(Fragment { id, total: length(&message.bytes), offset, len: take, fresh: 0 });
         }
@@ -199,7 +204,7 @@ impl MessagesSend {
     }
 
     /// A fragment arrived.
-    pub fn handle_acked(&mut self, id: u64, offset: u16, len: u16) {
+    pub fn handle_acked(&mut self, id: u64, offset: u32, len: u16) {
         let (start, end) = (u64::from(offset), u64::from(offset) + u64::from(len));
         if let Some(message) = self.flying.get_mut(&id) {
             message.acked.insert(start, end);
@@ -215,7 +220,7 @@ impl MessagesSend {
     }
 
     /// A fragment was lost.
-    pub fn handle_lost(&mut self, id: u64, offset: u16, len: u16) {
+    pub fn handle_lost(&mut self, id: u64, offset: u32, len: u16) {
         if self.flying.contains_key(&id) || (id == self.next && !self.queue.is_empty()) {
             self.lost.push_back((id, offset, len));
         }
@@ -285,7 +290,8 @@ impl MessagesSend {
 
     /// The bytes of a fragment, out of `held` (what [`MessagesSend::front`] gave) if the message was let go of.
     pub fn bytes<'a>(&'a self, fragment: &Fragment, held: Option<&'a Bytes>) -> &'a [u8] {
-        let range = usize::from(fragment.offset)..usize::from(fragment.offset) + usize::from(fragment.len);
+        let start = usize::try_from(fragment.offset).unwrap_or(usize::MAX);
+        let range = start..start.saturating_add(usize::from(fragment.len));
         let front = if fragment.id == self.next { self.queue.front() } else { None };
         let kept = self.flying.get(&fragment.id).or(front).map(|message| &message.bytes);
         kept.or(held).and_then(|bytes| bytes.get(range)).unwrap_or_default()

@@ -2,21 +2,21 @@
 //!
 //! The state of two ends who hold [`Secrets`] from a handshake. Packets travel on
 //! carriers (paths or circuits), which come and go; frames that were lost with one travel
-//! again on the next, so a channel sees a pause and nothing else. One carrier at a time
-//! takes data: the newest that answers.
+//! again on the next, so a channel sees a pause and nothing else. The quickest that answers
+//! takes data, others beside it while it is full (`schedule`).
 //!
 //! | timer | deadline |
 //! | --- | --- |
 //! | loss, probe | per carrier, RFC 9002 |
 //! | acknowledgement | per circuit received on: 25 ms, 5 ms in bulk, at once on a gap |
 //! | pace | when the carrier's bucket allows the next batch |
-//! | keep-alive | the initiator pings after max(1 s, 3 PTO) of silence while channels are open |
+//! | keep-alive | the initiator pings after max(1 s, 3 PTO) of silence while channels are open; sooner on a carrier that was just busy, later on one that stands by |
 //! | lost | channels fail after 60 s without a word from the peer |
 //! | expired | 120 s without a working carrier: the state may go |
 //! | idle | 60 s without channels |
 //!
-//! Every bound is in [`limits`]. Deliberately missing: several carriers at once for one
-//! channel, and priorities beyond interactive before bulk.
+//! Every bound is in [`limits`]. Deliberately missing: priorities beyond
+//! interactive before bulk, and congestion control across carriers.
 
 mod calls;
 mod carrier;
@@ -35,6 +35,7 @@ mod ranges;
 mod received;
 mod recovery;
 mod rtt;
+mod schedule;
 mod sent;
 mod settle;
 mod stream_recv;
@@ -123,7 +124,9 @@ pub struct Established {
     next_circuit: u32,
     /// What was received, by the sender's circuit number; those below the floor are forgotten.
     received: BTreeMap<u32, Received>,
-    received_floor: u32,
+    /// Circuits of the sender that are closed to it.
+    retired: Ranges,
+    meter: schedule::Meter,
     channels: BTreeMap<ChannelId, Channel>,
     next_channel: u64,
     /// Channels of the peer that were opened, by half their id.
@@ -140,7 +143,6 @@ pub struct Established {
     proof_received: bool,
     events: VecDeque<Event>,
     heard_at: Instant,
-    pinged_at: Instant,
     busy_since: Option<Instant>,
     idle_at: Option<Instant>,
     expire_at: Option<Instant>,
@@ -162,7 +164,8 @@ impl Established {
             carriers: Vec::new(),
             next_circuit: 0,
             received: BTreeMap::new(),
-            received_floor: 0,
+            retired: Ranges::default(),
+            meter: schedule::Meter::new(at),
             channels: BTreeMap::new(),
             next_channel: 0,
             peer_channels: Ranges::default(),
@@ -178,7 +181,6 @@ impl Established {
             proof_received: false,
             events: VecDeque::new(),
             heard_at: at,
-            pinged_at: at,
             busy_since: None,
             idle_at: Some(at + limits::IDLE_AFTER),
             expire_at: Some(at + limits::EXPIRE_AFTER),
@@ -189,21 +191,30 @@ impl Established {
         }
     }
 
-    /// Adds a carrier, which takes all data from now on. Adding a known one changes nothing.
+    /// Adds a carrier. Adding a known one changes nothing.
     pub fn add_carrier(&mut self, now: Now, id: CarrierId) {
         if self.closed.is_some() || self.carriers.iter().any(|carrier| carrier.id == id && !carrier.dead) {
             return;
         }
         self.remove_carrier(now, id);
         if self.carriers.len() >= limits::CARRIERS_MAX {
-            let oldest = self.carriers[0].id;
-            self.remove_carrier(now, oldest);
+            self.drop_quietest(now);
         }
         let mut carrier = Carrier::new(now.instant, id, self.next_circuit);
         self.next_circuit += 1;
         carrier.ping = !self.channels.is_empty();
         self.carriers.push(carrier);
         self.expire_at = None;
+    }
+
+    /// Drops the carrier that is dead, or else was heard least lately.
+    fn drop_quietest(&mut self, now: Now) {
+        let quietest = self.carriers.iter().min_by_key(|carrier| (!carrier.dead, carrier.heard_at));
+        let Some((id, dead)) = quietest.map(|carrier| (carrier.id, carrier.dead)) else { return };
+        self.remove_carrier(now, id);
+        if !dead {
+            self.events.push_back(Event::CarrierDead(id));
+        }
     }
 
     /// Removes a carrier; what was in flight on it travels again on another.
@@ -226,11 +237,6 @@ impl Established {
     /// Names of the carriers, oldest first, and whether each still answers.
     pub fn carriers(&self) -> impl Iterator<Item = (CarrierId, bool)> + '_ {
         self.carriers.iter().map(|carrier| (carrier.id, !carrier.dead))
-    }
-
-    /// Index of the carrier that takes data: the newest that answers.
-    fn active(&self) -> Option<usize> {
-        self.carriers.iter().rposition(|carrier| !carrier.dead)
     }
 
     /// Round-trip time of the carrier in use, once there was a sample.

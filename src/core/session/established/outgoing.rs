@@ -3,11 +3,11 @@
 use bytes::{BufMut, BytesMut};
 
 use super::Established;
-use super::carrier::Hold;
 use super::channel::{SendHalf, State};
 use super::event::{CarrierId, ChannelId};
 use super::limits::{INTERACTIVE_STREAK, PACKET_LEN_FULL, PACKET_LEN_SMALL, SEPARATE_BELOW};
 use super::recovery::{Sent, SentFrames};
+use super::schedule::Load;
 use super::sent::{Control, SentFrame};
 use crate::time::{Instant, Now};
 use crate::wire::session_packet::{
@@ -31,17 +31,6 @@ enum Turn {
     Nothing,
 }
 
-/// What congestion control lets go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum May {
-    /// Nothing that asks for an acknowledgement.
-    Nothing,
-    /// What interactive channels say.
-    Interactive,
-    /// A full packet.
-    Anything,
-}
-
 impl Established {
     /// The next packet, and the carrier to send it on. `ready` says whether a carrier's way
     /// out of this node has room; acknowledgements leave without asking. Call until it gives none.
@@ -52,24 +41,28 @@ impl Established {
     ) -> Option<(CarrierId, BytesMut)> {
         let now = now.instant;
         self.paced_until = None;
-        let index = self.active()?;
-        let id = self.carriers[index].id;
-        let ack_due = self.received.values().any(|received| received.due().is_some_and(|at| at <= now));
-        let may = if self.has_payload(index) { self.may_send(now, index) } else { May::Nothing };
-        let payload = may != May::Nothing && ready(id);
-        if !payload && !ack_due {
-            return None;
+        let (index, load) = self.choose(now, ready)?;
+        if let Some(packet) = self.build_packet(now, index, load) {
+            return Some(packet);
         }
-        let separate = may == May::Interactive || self.carriers[index].pacer.rate() < SEPARATE_BELOW;
-        let bulk = payload && (!self.bulk.is_empty() || self.control.len() > INTERACTIVE_FRAMES);
+        // What waited was of no interest any more: acknowledgements that are due must not wait for that.
+        let index = self.ack_due(now)?;
+        self.build_packet(now, index, Load::Acks)
+    }
+
+    /// A packet for a carrier, if there is anything to put into it.
+    fn build_packet(&mut self, now: Instant, index: usize, load: Load) -> Option<(CarrierId, BytesMut)> {
+        let id = self.carriers[index].id;
+        let data = matches!(load, Load::Data | Load::Interactive);
+        let separate = load == Load::Interactive || self.carriers[index].pacer.rate() < SEPARATE_BELOW;
+        let bulk = data && (!self.bulk.is_empty() || self.control.len() > INTERACTIVE_FRAMES);
         let bulk = bulk && (self.interactive.is_empty() || !separate);
         let mut packet = BytesMut::with_capacity(if bulk { PACKET_LEN_FULL } else { PACKET_LEN_SMALL });
         packet.put_bytes(0, HEADER_LEN);
         let mut frames = SentFrames::new();
-        self.put_acks(now, &mut packet, &mut frames);
-        let mut eliciting = false;
-        if payload {
-            eliciting |= self.put_ping(index, &mut packet);
+        self.put_acks(now, id, &mut packet, &mut frames);
+        let mut eliciting = load != Load::Acks && self.put_ping(index, &mut packet);
+        if data {
             eliciting |= self.put_control(&mut packet, &mut frames);
             eliciting |= self.put_channels(&mut packet, &mut frames, separate);
         }
@@ -81,25 +74,8 @@ impl Established {
     }
 
     /// Whether there is anything that asks for an acknowledgement.
-    fn has_payload(&self, index: usize) -> bool {
+    pub(super) fn has_payload(&self, index: usize) -> bool {
         self.carriers[index].ping || !self.control.is_empty() || !self.interactive.is_empty() || !self.bulk.is_empty()
-    }
-
-    /// What congestion control lets go; notes when the pace will. What is interactive may go one packet beyond the window:
-    /// else it would wait for the acknowledgement of bulk.
-    fn may_send(&mut self, now: Instant, index: usize) -> May {
-        let full = PACKET_LEN_FULL as u64;
-        match self.carriers[index].check(now, full) {
-            Ok(()) => May::Anything,
-            Err(Hold::Window) if !self.interactive.is_empty() && self.carriers[index].is_within(full) => {
-                May::Interactive
-            }
-            Err(Hold::Window) => May::Nothing,
-            Err(Hold::Until(at)) => {
-                self.paced_until = Some(at);
-                May::Nothing
-            }
-        }
     }
 
     /// Seals a packet and notes it as sent.
@@ -117,9 +93,14 @@ impl Established {
         }
     }
 
-    /// Adds acknowledgements of all circuits that have something new.
-    fn put_acks(&mut self, now: Instant, packet: &mut BytesMut, frames: &mut SentFrames) {
+    /// Adds acknowledgements of the circuits that this carrier brings, and of those whose carriers are gone.
+    fn put_acks(&mut self, now: Instant, id: CarrierId, packet: &mut BytesMut, frames: &mut SentFrames) {
+        let carriers = &self.carriers;
+        let lives = |home| carriers.iter().any(|carrier| carrier.id == home && !carrier.dead);
         for (circuit, received) in &mut self.received {
+            if received.home() != id && lives(received.home()) {
+                continue;
+            }
             if packet.len() + Ack::len_max(super::limits::ACK_RANGES_MAX) > BODY_END {
                 return;
             }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::event::CarrierId;
 use super::limits::{
     ACK_DELAY_BULK, ACK_DELAY_MAX, ACK_EVERY, ACK_EVERY_BULK, ACK_RANGES_MAX, BULK_AFTER, REPLAY_WINDOW, REPLAY_WORDS,
 };
@@ -56,11 +57,13 @@ pub struct Received {
     waiting: u32,
     orderly: u32,
     due: Option<Instant>,
+    home: CarrierId,
+    heard_at: Instant,
 }
 
 impl Received {
-    /// Nothing received yet.
-    pub fn new() -> Self {
+    /// Nothing received yet on the circuit that a carrier brought.
+    pub fn new(home: CarrierId) -> Self {
         Self {
             window: Window { next: 0, bits: [0; REPLAY_WORDS] },
             ranges: Ranges::default(),
@@ -70,7 +73,24 @@ impl Received {
             waiting: 0,
             orderly: 0,
             due: None,
+            home,
+            heard_at: Instant::ZERO,
         }
+    }
+
+    /// The carrier that its packets come on: where acknowledgements go, so that the sender's samples are that carrier's.
+    pub const fn home(&self) -> CarrierId {
+        self.home
+    }
+
+    /// When the last packet came.
+    pub const fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
+    /// Notes where an authentic packet came from.
+    pub const fn handle_from(&mut self, now: Instant, from: CarrierId) {
+        (self.home, self.heard_at) = (from, now);
     }
 
     /// Notes an authentic packet; false when it is a repeat or too old, and must not be looked into.
@@ -133,7 +153,7 @@ mod tests {
 
     #[test]
     fn repeats_and_packets_below_the_window_are_refused() {
-        let mut received = Received::new();
+        let mut received = Received::new(CarrierId(0));
         assert!(received.insert(Instant::ZERO, 10, false));
         assert!(!received.insert(Instant::ZERO, 10, false));
         assert!(received.insert(Instant::ZERO, 9, false));
@@ -148,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_second_packet_is_acknowledged_and_a_gap_at_once() {
-        let mut received = Received::new();
+        let mut received = Received::new(CarrierId(0));
         let at = Instant::from_micros(1_000);
         received.insert(at, 0, false);
         received.handle_eliciting(at);
@@ -171,7 +191,7 @@ mod tests {
 
     #[test]
     fn ranges_are_bounded() {
-        let mut received = Received::new();
+        let mut received = Received::new(CarrierId(0));
         for number in 0..1_000 {
             received.insert(Instant::ZERO, number * 2, false);
         }

@@ -79,6 +79,10 @@ pub struct Recovery {
     last_sent_at: Instant,
     unanswered_since: Option<Instant>,
     pto_count: u32,
+    /// Probe timeouts since the last sign of life, which need not be an answer.
+    backed_off: u32,
+    /// When an answer last ended a silence: what left before tells nothing of the round trip.
+    silent_until: Instant,
 }
 
 impl Recovery {
@@ -95,6 +99,8 @@ impl Recovery {
             last_sent_at: Instant::ZERO,
             unanswered_since: None,
             pto_count: 0,
+            backed_off: 0,
+            silent_until: Instant::ZERO,
         }
     }
 
@@ -182,7 +188,7 @@ impl Recovery {
             }
             for index in self.index(first)..=self.index(last) {
                 if let Some(sent) = self.take(index) {
-                    if self.base + index as u64 == largest {
+                    if self.base + index as u64 == largest && sent.at >= self.silent_until {
                         out.sample = Some(now.saturating_since(sent.at));
                     }
                     out.acked_len += sent.len;
@@ -192,11 +198,16 @@ impl Recovery {
                 }
             }
         }
+        if self.pto_count > 0 && out.acked_count > 0 {
+            // A silence is not a round trip; but if round trips have become so long, we come nearer each time.
+            out.sample = out.sample.map(|sample| sample.min(rtt.pto() * 2));
+            self.silent_until = now;
+        }
         if let Some(sample) = out.sample {
             rtt.update(sample, Duration::from_micros(ack.delay_us));
         }
         if out.acked_count > 0 {
-            self.pto_count = 0;
+            (self.pto_count, self.backed_off) = (0, 0);
             self.unanswered_since = (self.eliciting > 0).then_some(now);
         }
         self.detect(now, rtt, out);
@@ -238,21 +249,34 @@ impl Recovery {
 
     /// When a probe is due. RFC 9002 §6.2.
     pub fn pto_at(&self, rtt: &Rtt) -> Option<Instant> {
-        (self.eliciting > 0).then(|| self.last_sent_at + rtt.pto_backed_off(self.pto_count))
+        (self.eliciting > 0).then(|| self.last_sent_at + rtt.pto_backed_off(self.backed_off))
     }
 
     /// A probe is due: counts it, and gives copies of the frames of the oldest packets to send again. RFC 9002 §6.2.4.
     pub fn handle_pto(&mut self, now: Instant, packets: usize, out: &mut Vec<SentFrame>) {
         self.pto_count += 1;
+        self.backed_off += 1;
         self.last_sent_at = now;
         for sent in self.sent.iter().flatten().take(packets) {
             out.extend(sent.frames.iter().copied());
         }
     }
 
+    /// The peer is there, whatever became of what we sent: the next probe comes soon.
+    pub const fn handle_heard(&mut self) {
+        self.backed_off = 0;
+    }
+
     /// A probe is due but the one before has not left yet.
     pub const fn postpone_pto(&mut self, now: Instant) {
         self.last_sent_at = now;
+    }
+
+    /// Gives up everything in flight, but not the carrier: probes go on, and the silence is still counted.
+    pub fn move_on(&mut self, out: &mut Vec<SentFrame>) {
+        let since = self.unanswered_since;
+        self.abandon(out);
+        self.unanswered_since = since;
     }
 
     /// Gives up everything in flight: it must travel on another carrier.
@@ -317,6 +341,42 @@ mod tests {
         assert_eq!(recovery.handle_ack(at(1), &mut rtt, &ack(&[(2, 2)]), &mut out), Err(NeverSent));
         assert_eq!(recovery.handle_ack(at(1), &mut rtt, &ack(&[(0, 1)]), &mut out), Ok(()));
         assert_eq!((recovery.in_flight(), recovery.span(), recovery.pto_at(&rtt)), (0, 0, None));
+    }
+
+    #[test]
+    fn a_silence_is_no_round_trip_and_a_sign_of_life_ends_the_waiting() {
+        let (mut recovery, mut rtt, mut out) = sent(3);
+        rtt.update(Duration::from_millis(20), Duration::ZERO);
+        let (before, mut again) = (rtt.pto(), Vec::new());
+        for probe in 1..5 {
+            recovery.handle_pto(at(probe * 1_000), 2, &mut again);
+        }
+        let patient = recovery.pto_at(&rtt).unwrap();
+        recovery.handle_heard();
+        assert!(recovery.pto_at(&rtt).unwrap() < patient);
+        assert_eq!(recovery.pto_count(), 4, "no answer yet");
+        for number in 0..3 {
+            recovery.handle_ack(at(5_000), &mut rtt, &ack(&[(number, number)]), &mut out).unwrap();
+            out.clear();
+        }
+        assert!(rtt.pto() < before * 4, "{:?} after {before:?}", rtt.pto());
+    }
+
+    #[test]
+    fn round_trips_that_have_become_longer_are_learned() {
+        let (mut recovery, mut rtt, mut out) = sent(0);
+        rtt.update(Duration::from_millis(20), Duration::ZERO);
+        let (mut now, mut again) = (0, Vec::new());
+        for number in 0..30 {
+            recovery.handle_sent(Sent { at: at(now), len: 100, epoch: 0, frames: smallvec![] });
+            now += 2_000;
+            if recovery.pto_at(&rtt).unwrap() < at(now) {
+                recovery.handle_pto(at(now), 2, &mut again);
+            }
+            recovery.handle_ack(at(now), &mut rtt, &ack(&[(number, number)]), &mut out).unwrap();
+            out.clear();
+        }
+        assert!(rtt.pto() > Duration::from_secs(2), "{:?}", rtt.pto());
     }
 
     #[test]

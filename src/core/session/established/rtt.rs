@@ -42,6 +42,11 @@ impl Rtt {
         self.smoothed.unwrap_or(RTT_INITIAL)
     }
 
+    /// The least sample; the longest time there is before any.
+    pub const fn least(&self) -> Duration {
+        self.min
+    }
+
     /// Whether there was a sample.
     pub const fn sampled(&self) -> bool {
         self.smoothed.is_some()

@@ -32,7 +32,7 @@ pub enum SentFrame {
         /// The message.
         id: u64,
         /// Where the fragment begins.
-        offset: u16,
+        offset: u32,
         /// Its length.
         len: u16,
     },

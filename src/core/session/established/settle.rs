@@ -33,7 +33,7 @@ impl Established {
             }
         } else if self.busy_since.is_none() {
             self.busy_since = Some(now);
-            self.pinged_at = now;
+            self.carriers.iter_mut().for_each(|carrier| carrier.pinged_at = now);
             self.idle_at = None;
         }
     }

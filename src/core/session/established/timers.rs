@@ -1,9 +1,10 @@
 //! Deadlines of a session, and what happens at them.
 
 use super::Established;
+use super::carrier::Pulse;
 use super::channel::State;
 use super::event::{Event, ResetCause, Side};
-use super::limits::{KEEP_ALIVE_MIN, LOST_AFTER};
+use super::limits::{BUSY_PACKETS, KEEP_ALIVE_BUSY, KEEP_ALIVE_MIN, KEEP_ALIVE_STANDBY, LOST_AFTER};
 use crate::time::{Instant, Now, earliest};
 
 impl Established {
@@ -16,11 +17,11 @@ impl Established {
         for index in 0..self.carriers.len() {
             self.handle_carrier_timeout(now, index);
         }
-        if self.ping_at().is_some_and(|at| at <= now)
-            && let Some(index) = self.active()
-        {
-            self.pinged_at = now;
-            self.carriers[index].ping = true;
+        let active = self.active();
+        for index in 0..self.carriers.len() {
+            if self.ping_at(index, active).is_some_and(|at| at <= now) {
+                self.carriers[index].keep_alive(now);
+            }
         }
         if self.lost_at().is_some_and(|at| at <= now) {
             self.fail_channels(now);
@@ -43,13 +44,25 @@ impl Established {
         let mut outcome = std::mem::take(&mut self.outcome);
         outcome.clear();
         let mut again = Vec::new();
-        let died = self.carriers[index].handle_timeout(now, &mut outcome, &mut again);
+        let other = self.has_other(index);
+        let pulse = self.carriers[index].handle_timeout(now, other, &mut outcome, &mut again);
         self.settle_lost(&outcome.lost);
         self.settle_lost(&again);
         self.outcome = outcome;
-        if died {
-            self.events.push_back(Event::CarrierDead(self.carriers[index].id));
-            self.note_carriers(now);
+        let id = self.carriers[index].id;
+        let carrier = &self.carriers[index];
+        if carrier.recovery.pto_count() > 0 || pulse != Pulse::Well {
+            let (in_flight, window) = (carrier.recovery.in_flight(), carrier.cubic.window());
+            let probes = carrier.recovery.pto_count();
+            tracing::debug!(?now, side = ?self.side, ?id, ?pulse, probes, in_flight, window, "carrier does not answer");
+        }
+        match pulse {
+            Pulse::Dead => {
+                self.events.push_back(Event::CarrierDead(id));
+                self.note_carriers(now);
+            }
+            Pulse::Silent if !other => self.events.push_back(Event::CarrierSilent(id)),
+            Pulse::Silent | Pulse::Well => {}
         }
     }
 
@@ -69,14 +82,19 @@ impl Established {
         }
     }
 
-    /// When the initiator must ping: it keeps channels' carriers alive, and finds out when they die.
-    fn ping_at(&self) -> Option<Instant> {
+    /// When the initiator must ping on a carrier: it keeps channels' carriers alive, and finds out when they die.
+    fn ping_at(&self, index: usize, active: Option<usize>) -> Option<Instant> {
         self.busy_since.filter(|_| self.side == Side::Initiator)?;
-        let carrier = &self.carriers[self.active()?];
-        if carrier.ping || carrier.recovery.pto_at(&carrier.rtt).is_some() {
+        let carrier = &self.carriers[index];
+        if carrier.dead || carrier.ping || carrier.recovery.pto_at(&carrier.rtt).is_some() {
             return None;
         }
-        Some(self.heard_at.max(self.pinged_at) + KEEP_ALIVE_MIN.max(carrier.rtt.pto() * 3))
+        let quiet = match (carrier.heard_count >= BUSY_PACKETS, Some(index) == active) {
+            (true, _) => KEEP_ALIVE_BUSY,
+            (false, true) => KEEP_ALIVE_MIN,
+            (false, false) => KEEP_ALIVE_STANDBY,
+        };
+        Some(carrier.heard_at.max(carrier.pinged_at) + quiet.max(carrier.rtt.pto() * 3))
     }
 
     /// When channels fail.
@@ -90,11 +108,12 @@ impl Established {
         if self.closed.is_some() {
             return None;
         }
-        let mut next = [self.ping_at(), self.lost_at(), self.idle_at, self.expire_at].into_iter().flatten().min();
-        for carrier in &self.carriers {
-            next = earliest(next, carrier.next_timeout());
+        let mut next = [self.lost_at(), self.idle_at, self.expire_at].into_iter().flatten().min();
+        let active = self.active();
+        for (index, carrier) in self.carriers.iter().enumerate() {
+            next = earliest(next, earliest(carrier.next_timeout(), self.ping_at(index, active)));
         }
-        if self.active().is_some() {
+        if active.is_some() {
             next = earliest(next, self.paced_until);
             for received in self.received.values() {
                 next = earliest(next, received.due());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::limits::{
     CHANNELS_MAX, CONNECT_AFTER, DIALS_MAX, NO_ROUTE_AFTER, RETRY_FIRST, RETRY_JITTER, RETRY_MAX, SESSIONS_MAX,
-    WAITING_MAX,
+    STANDBY_AFTER, WAITING_MAX,
 };
 use super::{
     Acting, Channel, CircuitFailure, ConnectId, Dial, End, Event, Failure, InitiatorEnd, Session, SessionId, Sessions,
@@ -18,6 +18,7 @@ use crate::session::established::{Carried, Established, Secrets};
 use crate::session::handshake::{Initiator, SessionKeys, Wanted};
 use crate::session::{CarrierId, Descriptor, OpenRequest, Side, proof};
 use crate::time::Now;
+use crate::wire::path::{Avoid, SetupId};
 use crate::wire::session_handshake::{EARLY_LEN_MAX, FirstOpen, LABEL_LEN_MAX};
 
 impl Sessions {
@@ -86,6 +87,7 @@ impl Sessions {
                     session.channels.insert(channel, Channel::Opening(waiting, Vec::new()));
                 }
                 self.settle(now, id);
+                self.want_standby(id, now.instant + STANDBY_AFTER);
             }
             Err(why) => self.events.push_back(Event::Refused { connect: waiting.connect, why }),
         }
@@ -122,21 +124,23 @@ impl Sessions {
     /// Asks for a circuit with a handshake's first message.
     pub(super) fn launch(&mut self, id: SessionId) {
         let (carrier, attempt) = (self.next_carrier(), self.rng.public_array());
+        let (setup, avoid) = (SetupId(self.rng.public_array()), Avoid::default());
         let Some(dial) = self.dials.get_mut(&id) else { return };
         let (blob, proof_hash) = dial.handshake.message(attempt);
-        dial.carrier = Some(carrier);
+        dial.carrier = Some((carrier, setup));
         self.by_carrier.insert(carrier, id);
         let node = dial.descriptor.node;
-        self.events.push_back(Event::NeedCircuit { carrier, node, blob: blob.into(), proof_hash });
+        self.events.push_back(Event::NeedCircuit { carrier, node, setup, avoid, blob: blob.into(), proof_hash });
     }
 
-    /// A circuit that [`Event::NeedCircuit`] asked for is there; `blob` is the far node's answer.
-    pub fn handle_circuit_opened(&mut self, now: Now, carrier: CarrierId, blob: &[u8]) {
+    /// A circuit that [`Event::NeedCircuit`] asked for is there; `blob` is the far node's answer, `parted` says whether
+    /// it left the ways to keep away from.
+    pub fn handle_circuit_opened(&mut self, now: Now, carrier: CarrierId, blob: &[u8], parted: bool) {
         let Some(id) = self.by_carrier.get(&carrier).copied() else {
             return self.events.push_back(Event::CloseCircuit { carrier });
         };
         let Some(dial) = self.dials.get(&id) else {
-            return self.resumed(now, id, carrier, blob);
+            return self.resumed(now, id, carrier, blob, parted);
         };
         match dial.handshake.finish(blob) {
             Ok((keys, early_taken)) => self.establish(now, id, carrier, keys, early_taken),
@@ -159,7 +163,7 @@ impl Sessions {
         if self.dials.contains_key(&id) {
             self.dial_failed(now, id, failure);
         } else {
-            self.carrier_gone(now, id, carrier, why == CircuitFailure::Rejected);
+            self.circuit_failed(now, id, carrier, why);
         }
     }
 
@@ -208,7 +212,7 @@ impl Sessions {
         if self.by_target.get(&target) == Some(&id) {
             self.by_target.remove(&target);
         }
-        if let Some(carrier) = dial.carrier {
+        if let Some((carrier, _)) = dial.carrier {
             self.close_carrier(carrier);
         }
         Some(dial)
@@ -228,7 +232,8 @@ impl Sessions {
             machine.send_proof(Bytes::from(proof::prove(key, &keys.exporter, owner)));
         }
         let (acting, descriptor) = (dial.acting, dial.descriptor);
-        let end = InitiatorEnd { acting, descriptor, resume_next: 0, resuming: None, failures: 0, rejected: 0 };
+        let mut end = InitiatorEnd::new(acting, descriptor);
+        end.trails.extend(dial.carrier);
         let mut session = Session::new(owner, End::Initiator(end), machine, keys);
         session.carriers.insert(carrier);
         if early_taken && let Some(early) = dial.early.take() {
@@ -242,6 +247,7 @@ impl Sessions {
             self.open_channel(now, id, waiting);
         }
         self.settle(now, id);
+        self.want_standby(id, now.instant + STANDBY_AFTER);
     }
 
     /// Gives a connect up: nothing more is said about it. An open channel is not touched.
@@ -294,8 +300,8 @@ impl Sessions {
 impl Session {
     /// A session without carriers and channels.
     pub(super) fn new(owner: crate::session::Owner, end: End, machine: Box<Established>, keys: SessionKeys) -> Self {
-        let (carriers, channels) = Default::default();
-        Self { owner, end, machine, keys, carriers, channels, turn: Turn::Rests, closing: false }
+        let (carriers, channels, listed) = Default::default();
+        Self { owner, end, machine, keys, carriers, channels, turn: Turn::Rests, listed, closing: false }
     }
 
     /// The first message's channel was taken: it is ours without sending anything. Given up meanwhile: it is reset.

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{PeerId, ServiceId};
 use crate::session::{CarrierId, ChannelId, ListenerId, Owner, Refusal};
+use crate::wire::path::{Avoid, SetupId};
 
 /// One session of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +88,10 @@ pub enum Event {
         carrier: CarrierId,
         /// Where to; may be this very node.
         node: PeerId,
+        /// The set-up's id, fresh.
+        setup: SetupId,
+        /// Set-ups of the same session whose ways to keep away from.
+        avoid: Avoid,
         /// What to carry there.
         blob: Bytes,
         /// Hash of what the true destination reveals.

@@ -39,12 +39,34 @@ pub const RETRY_MAX: Duration = Duration::from_secs(5);
 pub const RETRY_JITTER: u32 = 20;
 /// Resumptions refused in a row by the far node after which it has forgotten the session (it restarted).
 pub const REJECTED_MAX: u32 = 4;
+/// Circuits that a session of ours is to have while it has channels: one in use, one over other relays.
+pub const CIRCUITS_WANTED: usize = 2;
+/// Circuits for one session on their way at once.
+pub const BUILDING_MAX: usize = 3;
+/// Set-ups of one session that are remembered, to keep later ones away from their ways.
+pub const TRAILS_MAX: usize = 6;
+/// How long a session has channels and one circuit before it looks for a second: most are over by then.
+pub const STANDBY_AFTER: Duration = Duration::from_secs(1);
+/// The same when a circuit has just died, or one came up.
+pub const STANDBY_SOON: Duration = Duration::from_millis(100);
+/// First wait after a second circuit was not to be had; doubles each time.
+pub const STANDBY_RETRY_FIRST: Duration = Duration::from_secs(4);
+/// Longest wait after that.
+pub const STANDBY_RETRY_MAX: Duration = Duration::from_secs(64);
+/// How long a second circuit is waited for at most when a neighbour has just come up.
+pub const STANDBY_NEIGHBOUR: Duration = Duration::from_secs(2);
+/// A session without a circuit waits for one this long at least, then asks for another that keeps away from its way.
+pub const HEDGE_AFTER: Duration = Duration::from_millis(400);
+/// The longest wait for that, which doubles each time.
+pub const HEDGE_MAX: Duration = Duration::from_secs(4);
 /// Resumption tags that a responder knows ahead: more tries than fit into the 60 s that channels wait.
 pub const RESUME_AHEAD: u64 = 32;
 /// How long a closing session may take to say so.
 pub const CLOSING_AFTER: Duration = Duration::from_secs(1);
 /// Shortest wait before a session with a due timer but nothing to send is asked again.
 pub const ASK_AGAIN: Duration = Duration::from_millis(1);
+/// The same for one whose circuit has no room while it has others.
+pub const ASK_BLOCKED: Duration = Duration::from_millis(20);
 
 /// Public-key operations per second that first messages of strangers may cost, about 40 µs each: a third of a core.
 pub const WORK_PER_S: u64 = 8_192;

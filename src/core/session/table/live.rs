@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::limits::{ASK_AGAIN, CHANNELS_MAX, CHANNELS_PER_FREE, CLOSING_AFTER, HELD_MAX, PROOF_AFTER, TOLD_LATER_MAX};
-use super::{Acting, Channel, ChannelRef, End, Event, Held, SessionId, Sessions, Timer, Turn, Waiting};
+use super::limits::{
+    ASK_AGAIN, ASK_BLOCKED, CHANNELS_MAX, CHANNELS_PER_FREE, CLOSING_AFTER, HELD_MAX, PROOF_AFTER, TOLD_LATER_MAX,
+};
+use super::{Acting, Channel, ChannelRef, End, Event, Held, Purpose, SessionId, Sessions, Timer, Turn, Waiting};
 use crate::session::established::{CloseCode, Event as Said, ResetCause};
 use crate::session::listeners::{Admission, Caller};
 use crate::session::{ChannelId, ListenerId, OpenRequest, Refusal, proof};
@@ -37,15 +39,23 @@ impl Sessions {
         match session.machine.poll_timeout() {
             Some(at) if at > now.instant => self.timers.set(Timer::Session(id), at),
             Some(_) if session.turn == Turn::Rests => self.timers.set(Timer::Session(id), now.instant + ASK_AGAIN),
+            Some(_) if session.turn != Turn::Ready && session.carriers.len() > 1 => {
+                self.timers.set(Timer::Session(id), now.instant + ASK_BLOCKED);
+            }
             Some(_) | None => self.timers.clear(&Timer::Session(id)),
         }
     }
 
-    /// Puts a session at the end of the ready list, unless it is there.
+    /// Puts a session at the end of the ready list, unless it is there. One whose circuit has no room has nothing to do
+    /// there, unless it has others: those may have something to say.
     pub(super) fn make_ready(&mut self, id: SessionId) {
-        if let Some(session) = self.sessions.get_mut(&id)
-            && session.turn == Turn::Rests
-        {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let due = match session.turn {
+            Turn::Rests => true,
+            Turn::Ready => false,
+            Turn::Blocked(_) => session.carriers.len() > 1,
+        };
+        if due {
             session.turn = Turn::Ready;
             self.ready.push_back(id);
         }
@@ -75,8 +85,9 @@ impl Sessions {
             Said::Proof(bytes) => self.proof_came(now, id, &bytes),
             Said::CarrierDead(carrier) => {
                 self.close_carrier(carrier);
-                self.carrier_gone(now, id, carrier, false);
+                self.carrier_gone(now, id, carrier, true);
             }
+            Said::CarrierSilent(_) => self.build(now, id, Purpose::Continue),
             Said::Idle => self.close_idle(now, id),
             Said::Expired | Said::SessionClosed(_) => {
                 if self.sessions.get(&id).is_some_and(|session| !session.closing) {
@@ -291,7 +302,7 @@ impl Sessions {
         let mut carriers: Vec<_> = session.carriers.iter().copied().collect();
         match &session.end {
             End::Initiator(end) => {
-                carriers.extend(end.resuming.map(|(carrier, _)| carrier));
+                carriers.extend(end.building.iter().map(|building| building.carrier));
                 let target = (end.acting, session.owner);
                 if self.by_target.get(&target) == Some(&id) {
                     self.by_target.remove(&target);
@@ -309,7 +320,15 @@ impl Sessions {
             }
         }
         self.half_open.remove(&id);
-        let timers = [Timer::Session(id), Timer::Resume(id), Timer::HalfOpen(id), Timer::Proof(id), Timer::Closing(id)];
+        let timers = [
+            Timer::Session(id),
+            Timer::Resume(id),
+            Timer::Hedge(id),
+            Timer::Standby(id),
+            Timer::HalfOpen(id),
+            Timer::Proof(id),
+            Timer::Closing(id),
+        ];
         timers.iter().for_each(|timer| self.timers.clear(timer));
         for channel in channels {
             self.channel_broke(now, id, channel, true);

@@ -13,8 +13,8 @@
 //! sessions here, each with its own carrier.
 //!
 //! Timers are in `Timer`, bounds in [`limits`]. Sessions with nothing to send cost
-//! nothing: only those on the ready list are asked for packets. Deliberately missing:
-//! standby circuits (a session has one at a time, and resumes on a new one).
+//! nothing: only those on the ready list are asked for packets. While it has channels, a
+//! session of ours keeps a second circuit over other relays (`resume`).
 
 mod channels;
 mod dial;
@@ -32,6 +32,7 @@ mod transmit;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
 use super::established::Established;
@@ -42,6 +43,7 @@ use super::{CarrierId, ChannelId, Descriptor, ListenerId, OpenRequest, Owner};
 use crate::crypto::{PeerId, ServiceId, SigningKey};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timers};
+use crate::wire::path::SetupId;
 use crate::wire::session_handshake::SHORT_LEN;
 
 pub use owners::TooManyIdentities;
@@ -72,6 +74,10 @@ enum Timer {
     Connect(ConnectId),
     /// A resumption tries again.
     Resume(SessionId),
+    /// A resumption has no answer yet: another goes beside it.
+    Hedge(SessionId),
+    /// A second circuit is wanted.
+    Standby(SessionId),
     /// A half-open session's initiator has not been heard.
     HalfOpen(SessionId),
     /// An identity proof has not come.
@@ -102,11 +108,31 @@ struct Dial {
     early_cancelled: bool,
     /// Those who came later, or did not fit.
     waiting: Vec<Waiting>,
-    /// The circuit being built.
-    carrier: Option<CarrierId>,
+    /// The circuit being built, and its set-up.
+    carrier: Option<(CarrierId, SetupId)>,
     failures: u32,
     last: Failure,
     started: Instant,
+}
+
+/// What a circuit is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The session has none that works.
+    Continue,
+    /// It is to have a second one, over other relays.
+    Apart,
+    /// The same, if only some of the way is another.
+    Detour,
+}
+
+/// A resumption on its way.
+#[derive(Debug, Clone, Copy)]
+struct Building {
+    carrier: CarrierId,
+    /// Its number.
+    n: u64,
+    purpose: Purpose,
 }
 
 /// What a session's initiator keeps to resume it.
@@ -115,9 +141,17 @@ struct InitiatorEnd {
     descriptor: Arc<Descriptor>,
     /// Number of the next resumption.
     resume_next: u64,
-    /// The resumption on its way: its circuit and its number.
-    resuming: Option<(CarrierId, u64)>,
+    /// The resumption behind the last that the responder took.
+    resume_floor: u64,
+    /// The resumptions on their way.
+    building: SmallVec<[Building; 1]>,
+    /// Set-ups of circuits that live, are on their way or fell silent, newest last.
+    trails: SmallVec<[(CarrierId, SetupId); 2]>,
     failures: u32,
+    /// Resumptions since the last that succeeded.
+    hedges: u32,
+    /// Second circuits that were not to be had, in a row.
+    standby_failures: u32,
     /// Resumptions that the far node refused in a row.
     rejected: u32,
 }
@@ -175,8 +209,8 @@ enum Turn {
     Rests,
     /// In the ready list.
     Ready,
-    /// In the blocked list: this carrier had no room.
-    Blocked(CarrierId),
+    /// In the blocked list: these carriers had no room.
+    Blocked([Option<CarrierId>; 2]),
 }
 
 /// A live session.
@@ -188,6 +222,8 @@ struct Session {
     carriers: BTreeSet<CarrierId>,
     channels: BTreeMap<ChannelId, Channel>,
     turn: Turn,
+    /// It is in the blocked list, now or still.
+    listed: bool,
     /// It says good-bye and goes.
     closing: bool,
 }

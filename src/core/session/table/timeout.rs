@@ -17,10 +17,9 @@ impl Sessions {
                 }
                 Timer::Dial(id) => self.launch(id),
                 Timer::Connect(connect) => self.connect_timed_out(now, connect),
-                Timer::Resume(id) => {
-                    self.resume(id);
-                    self.without_carrier(now, id);
-                }
+                Timer::Resume(id) => self.without_carrier(now, id),
+                Timer::Hedge(id) => self.hedge(now, id),
+                Timer::Standby(id) => self.build_standby(now, id),
                 Timer::HalfOpen(id) | Timer::Closing(id) => self.remove_session(now, id),
                 Timer::Proof(id) => self.proof_timed_out(now, id),
                 Timer::Owner(owner) => self.turn_keys(now, owner),

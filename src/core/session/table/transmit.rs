@@ -73,15 +73,15 @@ impl Sessions {
         id: SessionId,
         ready: &mut dyn FnMut(CarrierId) -> bool,
     ) -> Option<(CarrierId, BytesMut)> {
-        let mut full = None;
+        let mut full = [None; 2];
         let session = self.sessions.get_mut(&id)?;
         if session.machine.poll_timeout().is_some_and(|at| at <= now.instant) {
             session.machine.handle_timeout(now);
         }
         let packet = session.machine.poll_transmit(now, &mut |carrier| {
             let room = ready(carrier);
-            if !room {
-                full = Some(carrier);
+            if !room && !full.contains(&Some(carrier)) {
+                full = [Some(carrier), full[0]];
             }
             room
         });
@@ -90,11 +90,13 @@ impl Sessions {
                 session.turn = Turn::Ready;
                 self.ready.push_back(id);
             }
-            (None, Some(carrier)) => {
-                session.turn = Turn::Blocked(carrier);
-                self.blocked.push_back(id);
+            (None, [None, _]) => session.turn = Turn::Rests,
+            (None, _) => {
+                session.turn = Turn::Blocked(full);
+                if !std::mem::replace(&mut session.listed, true) {
+                    self.blocked.push_back(id);
+                }
             }
-            (None, None) => session.turn = Turn::Rests,
         }
         if packet.is_none() {
             if self.hear(now, id) {
@@ -110,12 +112,14 @@ impl Sessions {
         for _ in 0..self.blocked.len() {
             let id = self.blocked.pop_front()?;
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            let Turn::Blocked(carrier) = session.turn else { continue };
-            if !session.carriers.contains(&carrier) || ready(carrier) {
+            session.listed = false;
+            let Turn::Blocked(full) = session.turn else { continue };
+            if full.into_iter().flatten().any(|carrier| !session.carriers.contains(&carrier) || ready(carrier)) {
                 session.turn = Turn::Ready;
                 self.ready.push_back(id);
                 return Some(());
             }
+            session.listed = true;
             self.blocked.push_back(id);
         }
         None

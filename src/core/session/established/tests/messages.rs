@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::net::{Faults, Net, pattern};
 use crate::session::Mode;
-use crate::session::established::limits::{MESSAGE_LEN_MAX, PACKET_LEN_MAX};
+use crate::session::established::limits::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, PACKET_LEN_MAX};
 use crate::session::established::{Event, WriteError};
 
 /// Messages of many sizes, numbered in front.
 fn samples(count: u32) -> Vec<Bytes> {
-    let sizes = [0, 1, 500, 16_300, 16_400, 40_000, MESSAGE_LEN_MAX - 4];
+    let sizes = [0, 1, 500, 16_300, 16_400, 40_000, DATAGRAM_LEN_MAX - 4];
     let one = |number: u32| [&number.to_le_bytes()[..], &pattern(sizes[number as usize % sizes.len()], 3)].concat();
     (0..count).map(|number| Bytes::from(one(number))).collect()
 }
@@ -79,6 +79,54 @@ fn unreliable_messages_arrive_whole_at_most_once_and_mostly() {
     }
 }
 
+/// Row 10 of the data path: the longest messages over a path that loses one packet in twenty.
+#[test]
+fn the_longest_messages_of_each_mode_at_five_percent_loss() {
+    let faults = Faults { loss: 50, repeat: 20, jitter: Duration::from_millis(2), ..Faults::clean(10) };
+    let numbered = |len: usize, count: u32| -> Vec<Bytes> {
+        let body = pattern(len - 4, 7);
+        (0..count).map(|number| Bytes::from([&number.to_le_bytes()[..], &body].concat())).collect()
+    };
+    let number = |message: &Bytes| u32::from_le_bytes(message[..4].try_into().unwrap());
+    let reliable = numbered(MESSAGE_LEN_MAX, 12);
+    let mut got = transfer(&mut Net::new(faults, 1), Mode::ReliableUnordered, &reliable);
+    got.sort_by_key(number);
+    assert!(got == reliable, "ru lost or doubled some: {}", got.len());
+    let mut net = Net::new(faults, 2);
+    let stream = Bytes::from(reliable.concat());
+    let got = transfer_stream(&mut net, &stream);
+    assert!(got == stream, "ro lost or doubled some: {}", got.len());
+    let datagrams = numbered(DATAGRAM_LEN_MAX, 300);
+    // In order, as a path keeps packets: what overtakes makes the others late.
+    let faults = Faults { jitter: Duration::ZERO, ..faults };
+    for mode in [Mode::UnreliableOrdered, Mode::UnreliableUnordered] {
+        let got = transfer(&mut Net::new(faults, 3), mode, &datagrams);
+        let numbers: Vec<u32> = got.iter().map(number).collect();
+        assert!(got.iter().zip(&numbers).all(|(message, number)| *message == datagrams[*number as usize]), "{mode}");
+        assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), numbers.len(), "{mode} doubled some");
+        assert_eq!(numbers.is_sorted(), mode.ordered(), "{mode}");
+        // Five packets each: 0.95^5 of them arrive whole; of the ordered ones, fewer.
+        assert!(got.len() > if mode.ordered() { 100 } else { 200 }, "{mode}: {} of 300", got.len());
+    }
+}
+
+/// Sends bytes over a stream from the first end; gives what arrived.
+fn transfer_stream(net: &mut Net, bytes: &Bytes) -> Vec<u8> {
+    let id = net.open(Mode::ReliableOrdered);
+    let (mut left, mut got) = (bytes.clone(), Vec::new());
+    net.run(Duration::from_secs(300), |net| {
+        let taken = net.ends[0].write(id, left.clone()).unwrap_or(0);
+        left = left.slice(taken..);
+        if left.is_empty() {
+            net.ends[0].finish(net.now, id);
+        }
+        got.extend(net.read_all(1, id).concat());
+        net.flush();
+        net.saw(1, &Event::Finished(id))
+    });
+    got
+}
+
 #[test]
 fn lost_datagrams_are_not_sent_again() {
     let mut net = Net::new(Faults::clean(10), 5);
@@ -115,6 +163,9 @@ fn a_message_longer_than_the_bound_is_refused() {
     let mut net = Net::new(Faults::clean(10), 5);
     let id = net.open(Mode::ReliableUnordered);
     assert_eq!(net.ends[0].write(id, Bytes::from(vec![0; MESSAGE_LEN_MAX + 1])), Err(WriteError::TooLong));
+    let id = net.open(Mode::UnreliableOrdered);
+    assert_eq!(net.ends[0].write(id, Bytes::from(vec![0; DATAGRAM_LEN_MAX + 1])), Err(WriteError::TooLong));
+    assert_eq!(net.ends[0].write(id, Bytes::from(vec![0; DATAGRAM_LEN_MAX])), Ok(DATAGRAM_LEN_MAX));
 }
 
 #[test]

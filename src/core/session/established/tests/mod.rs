@@ -9,3 +9,4 @@ mod goodput;
 mod hostile;
 mod messages;
 mod net;
+mod several;

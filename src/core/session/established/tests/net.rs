@@ -53,9 +53,11 @@ pub struct Net {
     pub now: Now,
     pub faults: Faults,
     pub cut: BTreeSet<CarrierId>,
+    /// Carriers with faults of their own.
+    pub lines: BTreeMap<CarrierId, Faults>,
     flying: BTreeMap<(Instant, u64), Flying>,
     sent: u64,
-    busy_until: [Instant; 2],
+    busy_until: BTreeMap<(usize, CarrierId), Instant>,
     rng: Rng,
     pub events: [Vec<Event>; 2],
     pub bytes_sent: u64,
@@ -83,9 +85,10 @@ impl Net {
             now: Now::ZERO,
             faults,
             cut: BTreeSet::new(),
+            lines: BTreeMap::new(),
             flying: BTreeMap::new(),
             sent: 0,
-            busy_until: [Instant::ZERO; 2],
+            busy_until: BTreeMap::new(),
             rng: Rng::from_seed([seed; 32]),
             events: [Vec::new(), Vec::new()],
             bytes_sent: 0,
@@ -102,24 +105,27 @@ impl Net {
         if self.capture {
             self.captured.push((1 - from, carrier, packet.clone()));
         }
-        if self.cut.contains(&carrier) || self.rng.public_below(1_000) < self.faults.loss {
+        let faults = self.lines.get(&carrier).copied().unwrap_or(self.faults);
+        if self.cut.contains(&carrier) || self.rng.public_below(1_000) < faults.loss {
             return;
         }
         let (mut at, mut marked) = (self.now.instant, false);
-        if self.faults.rate > 0 {
-            let free = self.busy_until[from].max(at);
-            let backlog = self.faults.rate as u128 * free.saturating_since(at).as_micros() / 1_000_000;
-            if backlog > u128::from(self.faults.queue) {
+        if faults.rate > 0 {
+            // Carriers without faults of their own share one line.
+            let line = if self.lines.contains_key(&carrier) { carrier } else { CarrierId(0) };
+            let free = self.busy_until.get(&(from, line)).copied().unwrap_or(Instant::ZERO).max(at);
+            let backlog = faults.rate as u128 * free.saturating_since(at).as_micros() / 1_000_000;
+            if backlog > u128::from(faults.queue) {
                 return;
             }
-            marked = backlog > u128::from(self.faults.mark);
-            at = free + Duration::from_micros(packet.len() as u64 * 1_000_000 / self.faults.rate);
-            self.busy_until[from] = at;
+            marked = backlog > u128::from(faults.mark);
+            at = free + Duration::from_micros(packet.len() as u64 * 1_000_000 / faults.rate);
+            self.busy_until.insert((from, line), at);
         }
-        let copies = if self.rng.public_below(1_000) < self.faults.repeat { 2 } else { 1 };
+        let copies = if self.rng.public_below(1_000) < faults.repeat { 2 } else { 1 };
         for _ in 0..copies {
-            let jitter = self.rng.public_below(crate::time::micros(self.faults.jitter) + 1);
-            let at = at + self.faults.delay + Duration::from_micros(jitter);
+            let jitter = self.rng.public_below(crate::time::micros(faults.jitter) + 1);
+            let at = at + faults.delay + Duration::from_micros(jitter);
             self.sent += 1;
             self.flying.insert((at, self.sent), Flying { to: 1 - from, carrier, packet: packet.clone(), marked });
         }

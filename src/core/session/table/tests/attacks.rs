@@ -90,7 +90,7 @@ fn an_answer_to_another_handshake_is_refused() {
     let descriptor = net.descriptor(ALICE, Net::owner(ALICE));
     net.nodes[BOB].connect(net.now, ConnectId(2), Acting::Anonymous, &descriptor, open(80, None, b""));
     let Some(Event::NeedCircuit { carrier, .. }) = net.nodes[BOB].poll_event() else { panic!("no circuit wanted") };
-    net.nodes[BOB].handle_circuit_opened(net.now, carrier, &answer);
+    net.nodes[BOB].handle_circuit_opened(net.now, carrier, &answer, false);
     assert_eq!(net.nodes[BOB].counters().bad_answers, 1);
     assert!(net.opened(2).is_none());
 }
@@ -189,7 +189,7 @@ fn nonsense_is_ignored_in_every_place() {
         assert_eq!(replay(&mut net, &bad), Incoming::Ignore);
     }
     assert_eq!(replay(&mut net, &[]), Incoming::Ignore);
-    net.nodes[ALICE].handle_circuit_opened(net.now, CarrierId(9_999), &blob);
+    net.nodes[ALICE].handle_circuit_opened(net.now, CarrierId(9_999), &blob, false);
     net.nodes[ALICE].handle_circuit_failed(net.now, CarrierId(9_999), CircuitFailure::Timeout);
     net.nodes[ALICE].handle_circuit_closed(net.now, CarrierId(9_999));
     net.nodes[ALICE].handle_packet(net.now, CarrierId(9_999), BytesMut::new(), true);

@@ -75,6 +75,7 @@ fn connects_that_wait_for_one_handshake_are_bounded() {
 #[test]
 fn sessions_take_turns_and_a_full_circuit_holds_nobody_else_up() {
     let mut net = Net::new();
+    net.parts = false;
     net.nodes[ALICE].listen(listen(Net::owner(ALICE), 80)).unwrap();
     let [_, one] = net.channel(1, 80);
     let descriptor = net.descriptor(ALICE, Net::owner(ALICE));

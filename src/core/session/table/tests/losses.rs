@@ -28,7 +28,8 @@ fn a_transfer_survives_the_death_of_its_circuits_byte_for_byte() {
             break;
         }
     }
-    assert_eq!((cuts, net.setups.len()), (3, 4));
+    assert_eq!(cuts, 3);
+    assert!((4..=7).contains(&net.setups.len()), "{} set-ups", net.setups.len());
     assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
     assert!(net.events.iter().flatten().all(|event| !matches!(event, Event::Reset { .. })));
 }
@@ -100,7 +101,7 @@ fn an_eaten_answer_is_given_again_and_the_first_data_arrives_once() {
     net.run(Duration::from_secs(2));
     let ours = net.opened(1).unwrap();
     assert_eq!(net.read_all(BOB, ours), b"welcome");
-    assert_eq!(net.setups.len(), 2);
+    assert_eq!(net.setups.len(), 3, "the first message, its repeat, a second circuit");
     assert_ne!(net.setups[0].2, net.setups[1].2, "each attempt has its own path proof");
 }
 

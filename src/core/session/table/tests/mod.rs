@@ -6,6 +6,7 @@ mod attacks_of_section_9;
 mod bounds;
 mod life;
 mod losses;
+mod standby;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::*;
 use crate::crypto::{Scheme, hash};
 use crate::session::{Listen, Mode, Port, Refusal};
 use crate::time::{UnixTime, earliest};
+use crate::wire::path::{Avoid, SetupId};
 
 /// One way through every circuit.
 const DELAY: Duration = Duration::from_millis(20);
@@ -33,6 +35,8 @@ enum Weather {
     NoRoute,
     /// They arrive, but the answer is eaten.
     EatsAnswers,
+    /// They are never answered: after ten seconds the opener's own hop gives up.
+    Silence,
     /// Somebody on the way answers with a reveal of its own.
     Impostor,
 }
@@ -50,6 +54,8 @@ struct Net {
     now: Now,
     nodes: Vec<Sessions>,
     weather: Weather,
+    /// Whether second circuits go another way.
+    parts: bool,
     /// Both ends of every circuit that stands.
     circuits: BTreeMap<(usize, CarrierId), (usize, CarrierId)>,
     packets: VecDeque<Packet>,
@@ -57,6 +63,12 @@ struct Net {
     events: Vec<Vec<Event>>,
     /// Every set-up that was asked for: who, where to, what.
     setups: Vec<(usize, PeerId, Bytes)>,
+    /// The ways that each of them was to keep away from, and its id.
+    detours: Vec<(Avoid, SetupId)>,
+    /// Circuits that carry nothing any more without anybody being told.
+    silent: BTreeSet<(usize, CarrierId)>,
+    /// Set-ups without an answer, and when they are given up.
+    hanging: Vec<(Instant, usize, CarrierId)>,
 }
 
 /// A signing key of a seed.
@@ -93,10 +105,14 @@ impl Net {
             now: start(),
             nodes: vec![table(start(), 1, None), table(start(), 2, None)],
             weather: Weather::Fair,
+            parts: true,
             circuits: BTreeMap::new(),
             packets: VecDeque::new(),
             events: vec![Vec::new(), Vec::new()],
             setups: Vec::new(),
+            detours: Vec::new(),
+            silent: BTreeSet::new(),
+            hanging: Vec::new(),
         };
         for (node, seed) in [(ALICE, 11), (BOB, 12)] {
             net.nodes[node].add_identity(net.now, signing_key(seed), None).unwrap();
@@ -178,6 +194,25 @@ impl Net {
         })
     }
 
+    /// Bob's circuits, oldest first.
+    fn circuits_of_bob(&self) -> Vec<CarrierId> {
+        self.circuits.keys().filter(|(node, _)| *node == BOB).map(|(_, carrier)| *carrier).collect()
+    }
+
+    /// Lets a circuit of Bob's carry nothing any more, in either direction.
+    fn silence(&mut self, carrier: CarrierId) {
+        let other = self.circuits[&(BOB, carrier)];
+        self.silent.extend([(BOB, carrier), other]);
+    }
+
+    /// Closes one circuit of Bob's; both ends hear of it.
+    fn cut_one(&mut self, carrier: CarrierId) {
+        let Some((other, theirs)) = self.circuits.remove(&(BOB, carrier)) else { return };
+        self.circuits.remove(&(other, theirs));
+        self.nodes[BOB].handle_circuit_closed(self.now, carrier);
+        self.nodes[other].handle_circuit_closed(self.now, theirs);
+    }
+
     /// Everything that a channel holds.
     fn read_all(&mut self, node: usize, channel: ChannelRef) -> Vec<u8> {
         let mut out = Vec::new();
@@ -203,11 +238,17 @@ impl Net {
             self.drain();
             let packet = self.packets.front().map(|packet| packet.at);
             let timers = self.nodes.iter().fold(None, |at, node| earliest(at, node.poll_timeout()));
-            let Some(next) = earliest(packet, timers).filter(|next| *next <= until.instant) else { break };
+            let hanging = self.hanging.first().map(|(at, ..)| *at);
+            let Some(next) = earliest(hanging, earliest(packet, timers)).filter(|next| *next <= until.instant) else {
+                break;
+            };
             let next = next.max(self.now.instant);
             self.now = Now { instant: next, ..began.after(next - began.instant) };
             while let Some(packet) = self.packets.pop_front_if(|packet| packet.at <= next) {
                 self.nodes[packet.to].handle_packet(self.now, packet.carrier, packet.bytes, false);
+            }
+            for (_, node, carrier) in self.hanging.extract_if(.., |(at, ..)| *at <= next) {
+                self.nodes[node].handle_circuit_failed(self.now, carrier, CircuitFailure::Timeout);
             }
             self.nodes.iter_mut().for_each(|node| node.handle_timeout(self.now));
         }
@@ -225,6 +266,9 @@ impl Net {
                 }
                 while let Some((carrier, bytes)) = self.nodes[node].poll_transmit(self.now, &mut |_| true) {
                     any = true;
+                    if self.silent.contains(&(node, carrier)) {
+                        continue;
+                    }
                     if let Some(&(to, carrier)) = self.circuits.get(&(node, carrier)) {
                         self.packets.push_back(Packet { at: self.now.instant + DELAY, to, carrier, bytes });
                     }
@@ -239,7 +283,8 @@ impl Net {
     /// Does what an event says, or notes it.
     fn handle_event(&mut self, node: usize, event: Event) {
         match event {
-            Event::NeedCircuit { carrier, node: target, blob, proof_hash } => {
+            Event::NeedCircuit { carrier, node: target, blob, proof_hash, setup, avoid } => {
+                self.detours.push((avoid, setup));
                 self.setups.push((node, target, blob.clone()));
                 self.set_up(node, carrier, target, &blob, proof_hash);
             }
@@ -262,7 +307,8 @@ impl Net {
             Weather::NoRoute => {
                 return self.nodes[node].handle_circuit_failed(self.now, carrier, CircuitFailure::NoRoute);
             }
-            Weather::Impostor => return self.nodes[node].handle_circuit_opened(self.now, carrier, &[1; 1_140]),
+            Weather::Silence => return self.hanging.push((self.now.instant + Duration::from_secs(10), node, carrier)),
+            Weather::Impostor => return self.nodes[node].handle_circuit_opened(self.now, carrier, &[1; 1_140], false),
             Weather::Fair | Weather::EatsAnswers => {}
         }
         let theirs = self.nodes[there].next_carrier();
@@ -275,7 +321,7 @@ impl Net {
                 }
                 self.circuits.insert((node, carrier), (there, theirs));
                 self.circuits.insert((there, theirs), (node, carrier));
-                self.nodes[node].handle_circuit_opened(self.now, carrier, &blob);
+                self.nodes[node].handle_circuit_opened(self.now, carrier, &blob, self.parts);
             }
             Incoming::Ignore => self.nodes[node].handle_circuit_failed(self.now, carrier, CircuitFailure::Rejected),
         }
