@@ -8,12 +8,13 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use tarnet_core::crypto::stand_in;
 use tarnet_core::rng::Rng;
 
 use crate::checks;
 use crate::measure::{mean, peak_rss_bytes, percentile, round};
 use crate::network::{MILLION, Network, Sent};
-use crate::options::{Options, ppm};
+use crate::options::{Crypto, Options, ppm};
 use crate::report::{Dht, Pairs, Phase, Report, Stretch, Table};
 use crate::topology::Topology;
 use crate::workload::{content, pairs};
@@ -58,6 +59,7 @@ impl Run {
     #[must_use]
     pub fn with_topology(options: Options, topology: Topology) -> Self {
         let mut rng = seeded(options.seed);
+        stand_in::set(options.crypto == Crypto::Fast);
         let network = Network::new(&topology, rng.fork("network"), options.profile.limits());
         Self { options, network, places: topology.places, rng: rng.fork("run"), failed: Vec::new() }
     }

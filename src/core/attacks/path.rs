@@ -15,7 +15,17 @@ fn set_up(label: u32, id: u8, dest: u8) -> Open {
     let id = SetupId([id; 16]);
     let tag = path_tag(&id.0, &peer(dest));
     let (proof_hash, blob) = (test_net::proof().1, Bytes::new());
-    Open { label: Label(label), id, tag, proof_hash, hop_limit: 16, budget: 64, patience_ms: 9000, blob }
+    Open {
+        label: Label(label),
+        id,
+        tag,
+        proof_hash,
+        hop_limit: 16,
+        budget: 64,
+        patience_ms: 9000,
+        way: Way::default(),
+        blob,
+    }
 }
 
 /// Lets `from` send a set-up to `to`, and everything that follows happen.

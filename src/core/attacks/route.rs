@@ -11,7 +11,7 @@ use crate::routing::import::next_hop_tag;
 use crate::routing::{Error, Limits, LookupId};
 use crate::wire::kind;
 use crate::wire::routing::{
-    Item, METRIC_END, OriginProof, Probe, ProbeFound, Routed, RoutedAnswer, SeqRequest, Subject,
+    Item, METRIC_END, OriginProof, Probe, ProbeFound, Routed, RoutedAnswer, SeqRequest, Subject, VICINITY_END,
 };
 
 /// The next hop that a node would take.
@@ -65,12 +65,12 @@ fn a_destination_that_is_not_there_cannot_be_claimed_for_it() {
         // A peer that is known but not in the network; the liar makes up a life and a chain for it.
         let victim = SigningKey::generate(Scheme::Ed25519, &mut seeded(50, "away"));
         let id = victim.public().peer_id();
-        let (elements, anchor) = unroll(&Chain::new(&id, 9), [1; 16]);
+        let (elements, anchor) = unroll(&Chain::new(&id, 9, VICINITY_END), [1; 16]);
         let impostor = SigningKey::claiming(&[77; 32], victim.public());
         let signature = impostor.sign(Purpose::RouteOrigin, &[&OriginProof::signed_fields(9, &anchor, 0)]);
         let key = victim.public().to_bytes().try_into().unwrap();
         let proof = OriginProof { key, epoch: 9, anchor, flags: 0, signature: signature.try_into().unwrap() };
-        let element = Chain::new(&id, 9).advance(&elements[0], 1);
+        let element = Chain::new(&id, 9, VICINITY_END).advance(&elements[0], 1);
         let lie = advert(&net.keys[1], LATE, &[item(&net.id(1), LATE, &proof, 1, element)]);
         net.inject(1, 0, kind::ADVERT, &lie).unwrap();
         net.nodes[0].reaches(&id)

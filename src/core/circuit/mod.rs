@@ -25,10 +25,28 @@ use smallvec::SmallVec;
 use crate::crypto::PeerId;
 use crate::wire::path::CELL_HEAD_LEN;
 pub use crate::wire::path::Reason;
+pub use crate::wire::way::Way;
 
 /// A path that begins or ends at this node. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathId(pub u64);
+
+/// Whom a path is opened to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The node.
+    pub peer: PeerId,
+    /// Where it is, for hops that have it in no table.
+    pub way: Way,
+    /// How far it is, in routing's units, as far as that is known: a longer way gets more time and messages.
+    pub distance: u16,
+}
+
+impl From<PeerId> for Destination {
+    fn from(peer: PeerId) -> Self {
+        Self { peer, way: Way::default(), distance: 0 }
+    }
+}
 
 /// Where a set-up goes from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +59,8 @@ pub enum Hops {
 
 /// Knows next hops: the node asks its routing table.
 pub trait NextHops {
-    /// Where a set-up with this id and destination tag goes (see [`crate::crypto::path_tag`]).
-    fn toward(&self, id: &[u8; 16], tag: &[u8; 16]) -> Hops;
+    /// Where a set-up with this id and destination tag goes (see [`crate::crypto::path_tag`]), by its way if need be.
+    fn toward(&self, id: &[u8; 16], tag: &[u8; 16], way: &Way) -> Hops;
 }
 
 /// What happened to a path of this node.

@@ -6,8 +6,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::attempt::{Attempt, Seen};
 use super::legs::{Leg, Legs, Switch};
-use super::limits::{ALTERNATIVES_MAX, BUDGET_MAX, HOP_OFFSET_MAX, HOPS_MAX, IDLE_TIME, Limits, SETUP_TIME};
-use super::{CellAction, Counters, Event, Hops, NextHops, PathId, Reason};
+use super::limits::{
+    ALTERNATIVES_MAX, BUDGET_MAX, BUDGET_MIN, BUDGET_PER_DISTANCE, HOP_OFFSET_MAX, HOPS_MAX, IDLE_TIME, Limits,
+    SETUP_TIME, SETUP_TIME_MAX, SETUP_TIME_PER_DISTANCE,
+};
+use super::{CellAction, Counters, Destination, Event, Hops, NextHops, PathId, Reason};
 use crate::crypto::{Context, PeerId, derive, path_tag};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timers};
@@ -102,11 +105,19 @@ impl Paths {
 
     /// Opens a path; [`Event::Opened`] or [`Event::Failed`] follows. `proof_hash` is the hash of what only the
     /// destination can reveal, `blob` at most 4 KiB; a longer one fails with [`Reason::Protocol`].
-    pub fn open(&mut self, now: Now, dest: &PeerId, blob: Bytes, proof_hash: [u8; 32], hops: &dyn NextHops) -> PathId {
+    pub fn open(
+        &mut self,
+        now: Now,
+        to: Destination,
+        blob: Bytes,
+        proof_hash: [u8; 32],
+        hops: &dyn NextHops,
+    ) -> PathId {
+        let Destination { peer: dest, way, distance } = to;
         let circuit = self.fresh_circuit();
         let id = SetupId(self.rng.public_array());
-        let tag = path_tag(&id.0, dest);
-        let alternatives = match hops.toward(&id.0, &tag) {
+        let tag = path_tag(&id.0, &dest);
+        let alternatives = match hops.toward(&id.0, &tag, &way) {
             Hops::Here => smallvec::SmallVec::new(),
             Hops::Via(mut via) => {
                 via.truncate(ALTERNATIVES_MAX);
@@ -130,17 +141,18 @@ impl Paths {
             id,
             tag,
             proof_hash,
+            way,
             blob,
             hop_limit: HOPS_MAX - offset,
-            budget: BUDGET_MAX,
+            budget: BUDGET_MIN.saturating_add(BUDGET_PER_DISTANCE.saturating_mul(distance)).min(BUDGET_MAX),
             started: now.instant,
-            deadline: now.instant + SETUP_TIME,
+            deadline: now.instant + (SETUP_TIME + SETUP_TIME_PER_DISTANCE * u32::from(distance)).min(SETUP_TIME_MAX),
             alternatives,
             branch: None,
             last: Reason::Unreachable,
         };
         let state = State::Opening(Box::new(attempt));
-        let hop_offset = hop_offset(&id, dest);
+        let hop_offset = hop_offset(&id, &dest);
         self.circuits.insert(circuit, Circuit { up: End::Local, down: None, state, hop_offset });
         self.own.insert(circuit);
         self.try_next(now.instant, circuit);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::attempt::{Attempt, patience};
 use super::legs::{Leg, Switch};
-use super::limits::{ALTERNATIVES_MAX, BUDGET_MAX, HOPS_MAX, IDLE_TIME, SETUP_TIME};
+use super::limits::{ALTERNATIVES_MAX, BUDGET_MAX, HOPS_MAX, IDLE_TIME, SETUP_TIME, SETUP_TIME_MAX};
 use super::paths::{Circuit, End, Paths, State, flow_down, flow_up};
 use super::{Event, Hops, NextHops, PathId, Reason};
 use crate::crypto::{PeerId, hash};
@@ -108,7 +108,7 @@ impl Paths {
             refuse(self, Reason::Loop);
             return Ok(());
         }
-        match hops.toward(&open.id.0, &open.tag) {
+        match hops.toward(&open.id.0, &open.tag, &open.way) {
             Hops::Here if self.own.len() < self.limits.own_max => self.offer(now, leg, open),
             Hops::Via(via)
                 if self.transit_count() < self.limits.transit_max && self.half_open < self.limits.half_open_max =>
@@ -145,11 +145,12 @@ impl Paths {
             id: open.id,
             tag: open.tag,
             proof_hash: open.proof_hash,
+            way: open.way,
             blob: open.blob,
             hop_limit: open.hop_limit.min(HOPS_MAX),
             budget: open.budget.min(BUDGET_MAX),
             started: now,
-            deadline: now + patience(open.patience_ms, SETUP_TIME),
+            deadline: now + patience(open.patience_ms, SETUP_TIME_MAX),
             alternatives,
             branch: None,
             last: Reason::Unreachable,

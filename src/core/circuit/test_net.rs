@@ -28,7 +28,7 @@ pub(super) struct Known<'a> {
 }
 
 impl NextHops for Known<'_> {
-    fn toward(&self, id: &[u8; 16], tag: &[u8; 16]) -> Hops {
+    fn toward(&self, id: &[u8; 16], tag: &[u8; 16], _way: &Way) -> Hops {
         let Some(dest) = self.net.nodes.keys().find(|n| path_tag(id, &peer(**n)) == *tag) else {
             return Hops::Via(SmallVec::new());
         };
@@ -101,7 +101,7 @@ impl Net {
 
     pub(super) fn open(&mut self, from: u8, to: u8) -> PathId {
         let known = Known { net: self, me: from };
-        let path = self.node(from).open(self.now, &peer(to), Bytes::from_static(b"hello"), proof().1, &known);
+        let path = self.node(from).open(self.now, peer(to).into(), Bytes::from_static(b"hello"), proof().1, &known);
         self.run();
         path
     }

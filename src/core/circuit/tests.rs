@@ -48,7 +48,7 @@ fn a_refusal_reaches_the_opener() {
     let mut net = Net::line(3);
     // The destination cannot prove that it is meant: its reveal hashes to something else.
     let known = Known { net: &net, me: 1 };
-    let path = net.node(1).open(net.now, &peer(3), Bytes::new(), [0; 32], &known);
+    let path = net.node(1).open(net.now, peer(3).into(), Bytes::new(), [0; 32], &known);
     net.run();
     assert_eq!(*net.last(1), Event::Failed { path, reason: Reason::Refused });
     net.assert_empty();
@@ -127,6 +127,7 @@ fn the_budget_ends_a_set_up() {
         hop_limit: 9,
         budget: 0,
         patience_ms: 9000,
+        way: Way::default(),
         blob: Bytes::new(),
     };
     let known = Known { net: &net, me: 2 };
@@ -180,6 +181,7 @@ fn a_label_of_the_wrong_side_or_in_use_is_an_error() {
             hop_limit: 1,
             budget: 1,
             patience_ms: 1,
+            way: Way::default(),
             blob: Bytes::new(),
         };
         assert!(net.node(2).handle_message(net.now, peer(1), kind::PATH_OPEN, &open.encode(), &known).is_err());

@@ -89,7 +89,10 @@ impl<S: Store> Node<S> {
                 }
                 routing::Event::Answer { payload, .. } => self.dht.handle_message(now, Via::Link(self.me), &payload),
                 routing::Event::Persist(epoch) => self.events.push_back(Event::Persist(Persist::Epoch(epoch))),
-                routing::Event::Found { lookup, dest } => self.on_route_found(now, lookup, dest),
+                routing::Event::Found { lookup, .. } => self.on_route_found(now, lookup),
+                routing::Event::Located { lookup, dest, blob } => self.on_located(now, lookup, dest, &blob),
+                routing::Event::NotLocated { lookup, .. } => self.on_not_located(now, lookup),
+                routing::Event::Listed { peers } => self.on_listed(now, &peers),
                 routing::Event::NotFound { lookup, .. } => self.on_route_missing(now, lookup),
             }
         }
@@ -140,6 +143,25 @@ impl<S: Store> Node<S> {
     pub(super) fn contact_down(&mut self, now: Now, peer: PeerId) {
         self.dht.contact_down(now, peer);
         self.contacts_at_restore = self.contacts_at_restore.min(self.dht.contacts_len());
+    }
+
+    /// Whether the DHT is asked for a Hello on a request's behalf.
+    pub(super) fn seeks_hello(&self, want: WantId) -> bool {
+        self.hello_query(want).is_some()
+    }
+
+    /// Stops asking the DHT for a Hello.
+    pub(super) fn end_hello_query(&mut self, want: WantId) {
+        if let Some(query) = self.hello_query(want) {
+            self.lookups.queries.remove(&query);
+            self.dht.cancel(query);
+        }
+    }
+
+    /// The query for a Hello on a request's behalf.
+    fn hello_query(&self, want: WantId) -> Option<QueryId> {
+        let is_it = |purpose: &Purpose| matches!(purpose, Purpose::HelloFor(asker, ..) if *asker == want);
+        self.lookups.queries.iter().find(|(_, purpose)| is_it(purpose)).map(|(query, _)| *query)
     }
 
     /// Looks for blocks.

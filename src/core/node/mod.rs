@@ -7,6 +7,7 @@
 //! ([`limits::WANTS_LEN_MAX`]) with a deadline each.
 
 mod carriers;
+mod contacts;
 mod event;
 pub mod limits;
 mod links;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 pub use event::{Counters, Event, Input, Output, Persist, Resolution, Target, WantError, WantId, Wanted};
 
 use carriers::Carriers;
+use contacts::Filler;
 use lookups::Lookups;
 use wants::Wants;
 
@@ -75,9 +77,14 @@ pub struct Node<S: Store> {
     hops: HashMap<CarrierId, u16>,
     lookups: Lookups,
     wants: Wants,
-    /// Connections that wait for a probe.
+    /// Connections that wait for a place or a probe.
     probing: HashMap<routing::LookupId, Arc<session::Descriptor>>,
+    /// Machines whose Hello is sought at landmarks.
+    locating: HashMap<routing::LookupId, PeerId>,
+    /// Whom a circuit of ours leads to.
+    bound_for: HashMap<CarrierId, PeerId>,
     hello: names::HelloPublisher,
+    filler: Filler,
     events: VecDeque<Event>,
     /// DHT contacts when everything published was last stored again.
     contacts_at_restore: usize,
@@ -88,8 +95,8 @@ pub struct Node<S: Store> {
 struct TowardPeers<'a>(&'a Routing);
 
 impl NextHops for TowardPeers<'_> {
-    fn toward(&self, id: &[u8; 16], tag: &[u8; 16]) -> circuit::Hops {
-        match self.0.next_hops_for_tag(id, tag) {
+    fn toward(&self, id: &[u8; 16], tag: &[u8; 16], way: &circuit::Way) -> circuit::Hops {
+        match self.0.next_hops_for_tag(id, tag, way) {
             routing::Hops::Here => circuit::Hops::Here,
             routing::Hops::Via(hops) => circuit::Hops::Via(hops.into_iter().map(|(peer, _)| peer).collect()),
         }
@@ -121,7 +128,10 @@ impl<S: Store> Node<S> {
             lookups: Lookups::default(),
             wants: Wants::default(),
             probing: HashMap::new(),
+            locating: HashMap::new(),
+            bound_for: HashMap::new(),
             hello: names::HelloPublisher::new(config.advertise),
+            filler: Filler::new(now, rng.fork("contacts")),
             events: VecDeque::new(),
             contacts_at_restore: 0,
             counters: Counters::default(),
@@ -159,6 +169,7 @@ impl<S: Store> Node<S> {
         self.publisher.handle_timeout(now);
         self.handle_want_timeouts(now);
         self.refresh_hello(now);
+        self.fill_contacts(now);
     }
 
     /// The next thing to do. Ends with a timeout once nothing is left.
@@ -201,6 +212,7 @@ impl<S: Store> Node<S> {
             self.publisher.poll_timeout(),
             self.wants.poll_timeout(),
             self.hello.poll_timeout(),
+            self.filler.poll_timeout(),
         ];
         machines.into_iter().fold(None, earliest)
     }

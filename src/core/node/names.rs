@@ -128,7 +128,10 @@ impl<S: Store> Node<S> {
             expiry: UnixTime(now.unix.0.saturating_add(HELLO_LIFE.as_secs())),
         };
         match dht::seal_hello(&self.key, &hello) {
-            Ok(block) => self.store(now, Purpose::OwnHello, block),
+            Ok(block) => {
+                self.routing.set_blob(now, block.encode().into());
+                self.store(now, Purpose::OwnHello, block);
+            }
             Err(error) => tracing::warn!(%error, "the Hello cannot be published"),
         }
     }

@@ -3,7 +3,7 @@
 use super::carriers::Way;
 use super::event::{Event, Persist};
 use super::{Node, TowardPeers};
-use crate::circuit::Reason;
+use crate::circuit::{self, Destination, Reason};
 use crate::crypto::PeerId;
 use crate::dht::Store;
 use crate::session::table::Event as TableEvent;
@@ -52,9 +52,14 @@ impl<S: Store> Node<S> {
     /// Builds a circuit of one hop: a path, or the short way to a session of this node.
     fn build_circuit(&mut self, now: Now, carrier: CarrierId, node: PeerId, blob: bytes::Bytes, proof_hash: [u8; 32]) {
         if node != self.me {
-            let hops = TowardPeers(&self.routing);
-            let path = self.paths.open(now, &node, blob, proof_hash, &hops);
+            let way =
+                if self.routing.reaches(&node) { circuit::Way::default() } else { self.routing.way_to(now, &node) };
+            let near = self.routing.next_hops(&node).first().map(|(_, cost)| *cost);
+            let distance = near.or_else(|| self.routing.distance_over(&way)).map_or(0, |cost| cost.0);
+            let to = Destination { peer: node, way, distance };
+            let path = self.paths.open(now, to, blob, proof_hash, &TowardPeers(&self.routing));
             self.carriers.join(carrier, path);
+            self.bound_for.insert(carrier, node);
             return;
         }
         let other = self.sessions.next_carrier();
@@ -71,6 +76,7 @@ impl<S: Store> Node<S> {
     /// Tears a circuit down that sessions do not need any more.
     fn close_circuit(&mut self, now: Now, carrier: CarrierId) {
         self.hops.remove(&carrier);
+        self.bound_for.remove(&carrier);
         match self.carriers.remove(carrier) {
             Some(Way::Path(path)) => self.paths.close(now, path, Reason::Closed),
             Some(Way::Loop(other)) => self.sessions.handle_circuit_closed(now, other),

@@ -1,7 +1,7 @@
 //! Messages that set up, tear down and use label-switched paths.
 //!
 //! ```text
-//! PATH_OPEN    label 4 | id 16 | tag 16 | proof hash 32 | hop limit 2 | budget 2 | patience 2 | blob 2 + n
+//! PATH_OPEN    label 4 | id 16 | tag 16 | proof hash 32 | hop limit 2 | budget 2 | patience 2 | way | blob 2 + n
 //! PATH_OPENED  label 4 | reveal 32 | hops 2 | blob 2 + n
 //! PATH_FAILED  label 4 | reason 1 | budget 2
 //! PATH_CLOSE   label 4 | reason 1
@@ -13,6 +13,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::way::Way;
 use super::{Error, Reader, put_vec16};
 
 /// Longest blob, bytes: a session's first message with a hybrid key share and some early data.
@@ -116,6 +117,8 @@ pub struct Open {
     pub budget: u16,
     /// How long the sender waits for an answer, milliseconds.
     pub patience_ms: u16,
+    /// Where the destination is, for whoever has it in no table.
+    pub way: Way,
     /// For the destination.
     pub blob: Bytes,
 }
@@ -171,7 +174,7 @@ impl Open {
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(76 + self.blob.len());
+        let mut out = Vec::with_capacity(76 + self.way.encoded_len() + self.blob.len());
         out.put_u32_le(self.label.0);
         out.put_slice(&self.id.0);
         out.put_slice(&self.tag);
@@ -179,6 +182,7 @@ impl Open {
         out.put_u16_le(self.hop_limit);
         out.put_u16_le(self.budget);
         out.put_u16_le(self.patience_ms);
+        self.way.encode(&mut out);
         put_vec16(&mut out, &self.blob);
         out.into()
     }
@@ -191,9 +195,9 @@ impl Open {
         let mut r = Reader::new(bytes);
         let (label, id, tag) = (Label(r.u32()?), SetupId(r.array()?), r.array()?);
         let (proof_hash, hop_limit, budget, patience_ms) = (r.array()?, r.u16()?, r.u16()?, r.u16()?);
-        let blob = read_blob(&mut r)?;
+        let (way, blob) = (Way::decode(&mut r)?, read_blob(&mut r)?);
         r.finish()?;
-        Ok(Self { label, id, tag, proof_hash, hop_limit, budget, patience_ms, blob })
+        Ok(Self { label, id, tag, proof_hash, hop_limit, budget, patience_ms, way, blob })
     }
 }
 
@@ -303,6 +307,7 @@ mod tests {
             hop_limit: n,
             budget: n / 2,
             patience_ms: !n,
+            way: Way::new(vec![super::super::way::Waypoint { short: [5; 8], left: n % 1024 }; usize::from(n % 3)]),
             blob: blob.into(),
         }
     }
