@@ -74,6 +74,10 @@ pub struct Table {
     pub mean: f64,
     /// Of the one with the most.
     pub max: usize,
+    /// Landmarks in the table of the one with the fewest.
+    pub landmarks_min: usize,
+    /// Nodes that are landmarks.
+    pub landmarks: usize,
 }
 
 /// Values put and got.
@@ -109,6 +113,7 @@ impl fmt::Display for Phase {
         writeln!(f, "  stretch    mean {:.3}, p99 {:.3}", self.stretch.mean, self.stretch.p99)?;
         writeln!(f, "  control    {:.1} bytes per node and second", self.control_bytes_per_node_s)?;
         writeln!(f, "  table      mean {:.1}, max {}", self.table.mean, self.table.max)?;
+        writeln!(f, "  landmarks  {}, at least {} in each table", self.table.landmarks, self.table.landmarks_min)?;
         match self.converged_s {
             Some(converged) => writeln!(f, "  converged  after {converged:.1} s")?,
             None => writeln!(f, "  converged  not within the time to settle")?,

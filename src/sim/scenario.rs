@@ -4,6 +4,7 @@
 //! While it settles, routing tables are looked at twice a second for loops, bounds and
 //! changes; the last change is the time of convergence.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -108,6 +109,7 @@ impl Run {
         let chosen = pairs::choose(&self.network, self.options.pairs, &mut self.rng);
         let results = pairs::run(&mut self.network, &chosen);
         let stretch = self.stretch(&results);
+        self.say_failures(&results);
         let reached = |pair: &&pairs::Pair| pair.hops.is_some();
         self.failed = results.iter().filter(|pair| pair.hops.is_none()).map(|pair| (pair.from, pair.to)).collect();
         let dht = self.options.dht.then(|| content::run(&mut self.network, &mut self.rng));
@@ -143,6 +145,15 @@ impl Run {
             let kinds: Vec<String> = self.network.kinds.iter().map(kind).collect();
             self.say("  sent", &kinds.join(", "));
         }
+    }
+
+    /// Says what first tries ended with, if asked to.
+    fn say_failures(&self, results: &[pairs::Pair]) {
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        results.iter().filter_map(|pair| pair.failure.as_deref()).for_each(|why| *reasons.entry(why).or_default() += 1);
+        let reason = |(why, count): (&&str, &usize)| format!("{count} x {why}");
+        let reasons: Vec<String> = reasons.iter().map(reason).collect();
+        self.say("  failed tries", &reasons.join(", "));
     }
 
     /// Lets the network settle, looking at its tables.
@@ -206,9 +217,12 @@ impl Run {
     /// Sizes of the tables.
     fn table(&self) -> Table {
         let nodes = (0..self.network.hosts().len()).filter_map(|host| self.network.node(host));
-        let sizes: Vec<usize> = nodes.map(|node| node.routes().count()).collect();
+        let nodes: Vec<_> = nodes.collect();
+        let sizes: Vec<usize> = nodes.iter().map(|node| node.routes().count()).collect();
+        let landmarks = nodes.iter().filter(|node| node.landmarks().1).count();
+        let landmarks_min = nodes.iter().map(|node| node.landmarks().0).min().unwrap_or(0);
         let real: Vec<f64> = sizes.iter().map(|&size| f64::from(u32::try_from(size).unwrap_or(u32::MAX))).collect();
-        Table { mean: mean(&real), max: sizes.into_iter().max().unwrap_or(0) }
+        Table { mean: mean(&real), max: sizes.into_iter().max().unwrap_or(0), landmarks_min, landmarks }
     }
 
     /// Some of `0..count`: so many of a million, at least `least`.

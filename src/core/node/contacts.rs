@@ -1,6 +1,7 @@
 //! Contacts of the DHT beyond routing's table: in a network larger than that, the landmarks'
 //! directory says who is near to some places in the DHT, one in each part of it that lies
-//! half as far as the one before. So R5N has its buckets on any topology.
+//! half as far as the one before. So R5N has its buckets on any topology. And when the
+//! contacts are enough for the first blocks to be stored.
 
 use std::time::Duration;
 
@@ -18,6 +19,52 @@ const PAUSE_MAX: Duration = Duration::from_secs(20 * 60);
 const PARTS_MAX: u32 = 24;
 /// How far pauses move at random, percent.
 const JITTER_PERCENT: u32 = 25;
+
+/// A node publishes nothing before its contacts have not grown for this long: what is stored while a network forms
+/// must all be handed over again.
+const QUIET: Duration = Duration::from_millis(600);
+/// Longest wait for that, from the first contact on.
+const FORMING_MAX: Duration = Duration::from_secs(6);
+/// Longest wait for a first contact.
+const ALONE_MAX: Duration = Duration::from_secs(2);
+
+/// Whether the network around us still forms.
+pub(super) struct Forming {
+    /// When it will have formed, unless more contacts come; none once it has.
+    until: Option<Instant>,
+    /// When it has formed in any case.
+    limit: Option<Instant>,
+}
+
+impl Forming {
+    /// It does.
+    pub(super) fn new(now: Now) -> Self {
+        Self { until: Some(now.instant + ALONE_MAX), limit: None }
+    }
+
+    /// A contact has come.
+    fn grow(&mut self, now: Instant) {
+        if self.until.is_some() {
+            let limit = *self.limit.get_or_insert(now + FORMING_MAX);
+            self.until = Some((now + QUIET).min(limit));
+        }
+    }
+
+    /// Whether it has formed.
+    pub(super) fn is_over(&self) -> bool {
+        self.until.is_none()
+    }
+
+    /// When it may have formed.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Lets time pass.
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        self.until = self.until.filter(|until| *until > now.instant);
+    }
+}
 
 /// When to ask, and for what.
 pub(super) struct Filler {
@@ -67,6 +114,30 @@ impl<S: Store> Node<S> {
             let target = self.filler.target(own, bits);
             self.routing.list_near(now, target);
         }
+    }
+
+    /// A peer became reachable. What is published is stored again only when the contacts have grown by half since
+    /// the last time: storers hand blocks to newly close peers by themselves, and in a large network somebody comes
+    /// up all the time.
+    pub(super) fn contact_up(&mut self, now: Now, peer: PeerId) {
+        let before = self.dht.contacts_len();
+        self.dht.contact_up(now, peer);
+        let contacts = self.dht.contacts_len();
+        if contacts > before {
+            self.forming.grow(now.instant);
+        }
+        if contacts > self.contacts_at_restore + self.contacts_at_restore / 2 {
+            self.contacts_at_restore = contacts;
+            if self.forming.is_over() {
+                self.publisher.handle_network_grown(now);
+            }
+        }
+    }
+
+    /// A peer went away. After a loss, growth counts from what is left.
+    pub(super) fn contact_down(&mut self, now: Now, peer: PeerId) {
+        self.dht.contact_down(now, peer);
+        self.contacts_at_restore = self.contacts_at_restore.min(self.dht.contacts_len());
     }
 
     /// The directory's answer: each has a way now.

@@ -127,24 +127,6 @@ impl<S: Store> Node<S> {
         busy
     }
 
-    /// A peer became reachable. What is published is stored again only when the contacts have grown by half since
-    /// the last time: storers hand blocks to newly close peers by themselves, and in a large network somebody comes
-    /// up all the time.
-    pub(super) fn contact_up(&mut self, now: Now, peer: PeerId) {
-        self.dht.contact_up(now, peer);
-        let contacts = self.dht.contacts_len();
-        if contacts > self.contacts_at_restore + self.contacts_at_restore / 2 {
-            self.contacts_at_restore = contacts;
-            self.publisher.handle_network_grown(now);
-        }
-    }
-
-    /// A peer went away. After a loss, growth counts from what is left.
-    pub(super) fn contact_down(&mut self, now: Now, peer: PeerId) {
-        self.dht.contact_down(now, peer);
-        self.contacts_at_restore = self.contacts_at_restore.min(self.dht.contacts_len());
-    }
-
     /// Whether the DHT is asked for a Hello on a request's behalf.
     pub(super) fn seeks_hello(&self, want: WantId) -> bool {
         self.hello_query(want).is_some()

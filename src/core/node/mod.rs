@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub use event::{Counters, Event, Input, Output, Persist, Resolution, Target, WantError, WantId, Wanted};
 
 use carriers::Carriers;
-use contacts::Filler;
+use contacts::{Filler, Forming};
 use lookups::Lookups;
 use wants::Wants;
 
@@ -85,6 +85,7 @@ pub struct Node<S: Store> {
     bound_for: HashMap<CarrierId, PeerId>,
     hello: names::HelloPublisher,
     filler: Filler,
+    forming: Forming,
     events: VecDeque<Event>,
     /// DHT contacts when everything published was last stored again.
     contacts_at_restore: usize,
@@ -132,6 +133,7 @@ impl<S: Store> Node<S> {
             bound_for: HashMap::new(),
             hello: names::HelloPublisher::new(config.advertise),
             filler: Filler::new(now, rng.fork("contacts")),
+            forming: Forming::new(now),
             events: VecDeque::new(),
             contacts_at_restore: 0,
             counters: Counters::default(),
@@ -168,6 +170,7 @@ impl<S: Store> Node<S> {
         self.resolver.handle_timeout(now, &self.zones);
         self.publisher.handle_timeout(now);
         self.handle_want_timeouts(now);
+        self.forming.handle_timeout(now);
         self.refresh_hello(now);
         self.fill_contacts(now);
     }
@@ -211,7 +214,8 @@ impl<S: Store> Node<S> {
             self.resolver.poll_timeout(),
             self.publisher.poll_timeout(),
             self.wants.poll_timeout(),
-            self.hello.poll_timeout(),
+            self.hello.poll_timeout().filter(|_| self.forming.is_over()),
+            self.forming.poll_timeout(),
             self.filler.poll_timeout(),
         ];
         machines.into_iter().fold(None, earliest)

@@ -104,7 +104,9 @@ impl<S: Store> Node<S> {
                 names::Event::Node { id, result } => self.on_node_record(now, id, result),
             }
         }
-        while let Some(put) = self.publisher.poll_put(now) {
+        while self.forming.is_over()
+            && let Some(put) = self.publisher.poll_put(now)
+        {
             busy = true;
             self.store(now, Purpose::Publish(put.put), put.block);
         }
@@ -113,7 +115,7 @@ impl<S: Store> Node<S> {
 
     /// Publishes the node's Hello when it is due.
     pub(super) fn refresh_hello(&mut self, now: Now) {
-        if self.hello.due.is_none_or(|due| due > now.instant) {
+        if !self.forming.is_over() || self.hello.due.is_none_or(|due| due > now.instant) {
             return;
         }
         self.hello.due = Some(now.instant + HELLO_LIFE / 2);

@@ -38,7 +38,9 @@ impl Routing {
 
     /// Whether the network is larger than our vicinity, and few of this come before us.
     fn is_candidate(&self, mine: u64) -> bool {
-        let full = self.table.near >= self.limits.table / 8 * 7 && (self.refused || self.counters.evicted > 0);
+        // Landmarks that are near were of the vicinity before. Whether anything was refused depends on who tells whom,
+        // and all of a vicinity must agree who stands.
+        let full = self.table.near + self.table.landmarks_len() >= self.limits.table / 8 * 7;
         let before = |entry: &&super::Entry| entry.live && !entry.proof.is_landmark() && entry.rank < mine;
         full && self.table.entries.values().filter(before).take(CANDIDATES).count() < CANDIDATES
     }

@@ -94,7 +94,7 @@ pub const LANDMARK_NEWS: Duration = Duration::from_millis(50);
 /// Who stands for landmark, and whether our own place is still true, is looked at this often.
 pub const LOOK_AROUND: Duration = Duration::from_secs(5);
 /// A node stands for landmark only if so few others of its vicinity come first.
-pub const CANDIDATES: usize = 8;
+pub const CANDIDATES: usize = 16;
 /// Looks at which a node must have come first before it becomes a landmark.
 pub const CANDIDATE_LOOKS: u8 = 2;
 /// Landmarks that a node registers at: one that everybody has known for long, the others near.

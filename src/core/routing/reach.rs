@@ -116,6 +116,12 @@ impl Routing {
         })
     }
 
+    /// Landmarks that are kept, and whether we are one ourselves.
+    #[must_use]
+    pub fn landmarks(&self) -> (usize, bool) {
+        (self.table.landmarks_len(), self.origin.proof().is_landmark())
+    }
+
     /// Every peer with a route or a link, by id.
     pub fn contacts(&self) -> impl Iterator<Item = PeerId> + '_ {
         let is_live = |dest: &PeerId| self.table.entries.get(dest).is_some_and(|entry: &Entry| entry.live);

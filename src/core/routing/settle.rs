@@ -89,6 +89,14 @@ impl Routing {
                 return;
             }
             _ if entry.needed.is_some_and(|needed| news.sequence > needed) => URGENT,
+            // A new life, or a landmark that was none: more than a refresh.
+            Some(_) if entry.told_epoch != entry.proof.epoch => {
+                if entry.proof.is_landmark() {
+                    LANDMARK_NEWS
+                } else {
+                    GOOD_NEWS_MIN
+                }
+            }
             Some(told) if (told.metric, told.via) == (news.metric, news.via) => REFRESH_WAIT,
             _ => entry.hold,
         };
@@ -158,6 +166,7 @@ impl Routing {
         entry.routes.clear();
         entry.usable = 0;
         self.counters.evicted += 1;
+        self.refused = true;
         self.choose(now, dest, Cause::Withdrawn);
         self.reindex(dest);
     }

@@ -101,7 +101,10 @@ fn advance(network: &mut Network, pair: &mut Pair, stage: &mut Stage) {
                 *stage = Stage::Done;
             }
             Some((_, event)) => {
-                pair.failure = Some(format!("{event:?}"));
+                pair.failure = Some(match event {
+                    Event::Failed { why, .. } => format!("{why:?}"),
+                    other => format!("{other:?}"),
+                });
                 *stage = Stage::Done;
                 if pair.tries < TRIES_MAX {
                     *stage = Stage::Due(network.now().instant + RETRY_PAUSE);
