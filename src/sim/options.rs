@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use tarnet_core::routing;
 
-use crate::network::MILLION;
+use crate::network::{Kept, MILLION};
 use crate::topology::Kind;
 
 /// Runs a network of real nodes in virtual time.
@@ -83,6 +83,12 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// What each node keeps and does.
+    #[must_use]
+    pub fn kept(self) -> Kept {
+        Kept { limits: self.limits(), dht: self != Self::Routing }
+    }
+
     /// Routing's bounds.
     #[must_use]
     pub fn limits(self) -> routing::Limits {
@@ -109,10 +115,10 @@ impl Options {
     /// What is not there yet, or makes no sense.
     pub fn check(&self) -> Result<()> {
         let missing = [
-            (self.profile == Profile::Routing, "--profile routing"),
             (self.liars.is_some(), "--liars"),
             (self.churn.is_some(), "--churn"),
             (self.dht_liars.is_some(), "--dht-liars"),
+            (self.dht && self.profile == Profile::Routing, "--dht without a DHT"),
         ];
         for (asked, what) in missing {
             if asked {
@@ -178,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_refused_by_name() {
-        for flags in [["--profile", "routing"], ["--liars", "5"], ["--churn", "5m"], ["--dht-liars", "5"]] {
+        for flags in [["--liars", "5"], ["--churn", "5m"], ["--dht-liars", "5"]] {
             let options = Options::try_parse_from(["tarnet-sim"].into_iter().chain(flags)).unwrap();
             let error = options.check().unwrap_err().to_string();
             assert!(error.starts_with(flags[0]) && error.ends_with("not yet"), "{error}");

@@ -61,7 +61,7 @@ impl Run {
     pub fn with_topology(options: Options, topology: Topology) -> Self {
         let mut rng = seeded(options.seed);
         stand_in::set(options.crypto == Crypto::Fast);
-        let network = Network::new(&topology, rng.fork("network"), options.profile.limits());
+        let network = Network::new(&topology, rng.fork("network"), options.profile.kept());
         Self { options, network, places: topology.places, rng: rng.fork("run"), failed: Vec::new() }
     }
 

@@ -17,7 +17,7 @@ const DEGREE_MAX: usize = 100;
 /// The shape of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// A random tree, two to four children each.
+    /// A random tree, two to four children each, and a local cable for every fifth node.
     Tree,
     /// A chain.
     Line,
@@ -151,12 +151,16 @@ fn chain(nodes: usize, closed: bool) -> Topology {
     topology
 }
 
-/// A random tree: the parent of `i` lies between `(i-1)/4` and `(i-1)/2`.
+/// A random tree: the parent of `i` lies between `(i-1)/4` and `(i-1)/2`. Every fifth has a cable to one of the
+/// next few of its generation as well.
 fn tree(nodes: usize, rng: &mut Rng) -> Topology {
     let mut topology = Topology::bare(nodes, circle(nodes));
     for i in 1..nodes {
         let (low, high) = ((i - 1) / 4, (i - 1) / 2);
         topology.add(i, low + below(rng, high - low + 1), near(2));
+    }
+    for i in (5..nodes).step_by(5) {
+        topology.add(i, i - 1 - below(rng, 4), near(1));
     }
     topology
 }

@@ -101,7 +101,7 @@ impl<S: Store> Node<S> {
         if self.filler.due > now.instant {
             return;
         }
-        if !self.routing.has_directory() {
+        if !self.routing.has_directory() || !self.has_dht {
             self.filler.due = now.instant + PAUSE_MIN;
             return;
         }
@@ -120,6 +120,9 @@ impl<S: Store> Node<S> {
     /// the last time: storers hand blocks to newly close peers by themselves, and in a large network somebody comes
     /// up all the time.
     pub(super) fn contact_up(&mut self, now: Now, peer: PeerId) {
+        if !self.has_dht {
+            return;
+        }
         let before = self.dht.contacts_len();
         self.dht.contact_up(now, peer);
         let contacts = self.dht.contacts_len();

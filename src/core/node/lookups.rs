@@ -44,6 +44,8 @@ pub(super) struct Lookups {
     next_token: u64,
     tokens: HashMap<u64, ReturnToken>,
     token_order: VecDeque<u64>,
+    /// Queries of a node that has no DHT.
+    denied: VecDeque<QueryId>,
 }
 
 impl Lookups {
@@ -116,6 +118,10 @@ impl<S: Store> Node<S> {
                 self.counters.dht_unsent += 1;
             }
         }
+        while let Some(query) = self.lookups.denied.pop_front() {
+            busy = true;
+            self.on_query_done(now, query, Outcome::TimedOut);
+        }
         while let Some(event) = self.dht.poll_event() {
             busy = true;
             match event {
@@ -149,13 +155,21 @@ impl<S: Store> Node<S> {
     /// Looks for blocks.
     pub(super) fn query(&mut self, now: Now, purpose: Purpose, key: DhtKey, kind: Kind) {
         let query = self.lookups.add(purpose);
-        self.dht.get(now, query, key, kind);
+        if self.has_dht {
+            self.dht.get(now, query, key, kind);
+        } else {
+            self.lookups.denied.push_back(query);
+        }
     }
 
     /// Stores a block.
     pub(super) fn store(&mut self, now: Now, purpose: Purpose, block: Block) {
         let query = self.lookups.add(purpose);
-        self.dht.put(now, query, block);
+        if self.has_dht {
+            self.dht.put(now, query, block);
+        } else {
+            self.lookups.denied.push_back(query);
+        }
     }
 
     /// A block was found.

@@ -54,6 +54,8 @@ pub struct Config {
     pub saved_keys: Option<zeroize::Zeroizing<Vec<u8>>>,
     /// Addresses that the Hello names.
     pub advertise: Vec<String>,
+    /// Whether this node takes part in the DHT. Without, it finds peers by the landmarks' directory alone, and no names.
+    pub dht: bool,
     /// The suffix under which every name also works, e.g. `tarnet.alt`.
     pub suffix: String,
 }
@@ -67,6 +69,8 @@ pub struct Node<S: Store> {
     paths: Paths,
     sessions: Sessions,
     dht: Dht<S>,
+    /// Whether it is used at all.
+    has_dht: bool,
     zones: Zones,
     resolver: Resolver,
     suffix: String,
@@ -118,6 +122,7 @@ impl<S: Store> Node<S> {
             routing: Routing::new(now, Arc::clone(&key), rng.fork("routing"), config.routing, config.epoch),
             paths: Paths::new(me, rng.fork("paths"), config.paths),
             sessions: Sessions::new(now, sessions, rng.fork("sessions")),
+            has_dht: config.dht,
             dht: Dht::new(me, rng.fork("dht"), store, dht::Limits::default()),
             zones: Zones::default(),
             resolver: Resolver::new(),

@@ -235,6 +235,7 @@ fn node(now: Now, rng: &mut Rng) -> Node<MemoryStore> {
         epoch: Default::default(),
         paths: Default::default(),
         saved_keys: None,
+        dht: true,
         advertise: Vec::new(),
         suffix: "tarnet.alt".into(),
     };
