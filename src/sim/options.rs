@@ -30,6 +30,12 @@ pub struct Options {
     /// Virtual time for the network to settle, in every phase.
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub settle: Duration,
+    /// The same after a disturbance; as long as `--settle` if not given.
+    #[arg(long, value_parser = parse_duration)]
+    pub heal: Option<Duration>,
+    /// Then lets the network idle so long, and counts what is sent.
+    #[arg(long, value_parser = parse_duration)]
+    pub idle: Option<Duration>,
     /// What each node keeps: `normal` 64 landmarks and 768 others, `small` 32 and 128.
     #[arg(long, value_enum, default_value = "normal")]
     pub profile: Profile,

@@ -44,6 +44,7 @@ pub struct Run {
 /// What settling showed.
 struct Settled {
     control_bytes_per_node_s: f64,
+    routing_bytes_per_node_s: f64,
     converged: Option<Duration>,
 }
 
@@ -72,7 +73,14 @@ impl Run {
     pub fn run(&mut self) -> Result<Report, String> {
         // The only look at the clock on the wall: it is reported, and decides nothing.
         let begun = std::time::Instant::now();
+        let heal = self.options.heal.replace(self.options.settle).or(Some(self.options.settle));
         let mut phases = vec![self.phase("cold", |_| Ok(()))?];
+        self.options.heal = heal;
+        if let Some(time) = self.options.idle {
+            self.options.heal = Some(time);
+            phases.push(self.phase("idle", |_| Ok(()))?);
+            self.options.heal = heal;
+        }
         if let Some(percent) = self.options.kill {
             phases.push(self.phase("kill", |run| run.kill(percent))?);
         }
@@ -104,7 +112,7 @@ impl Run {
         disturb(self)?;
         let start = self.network.now().instant;
         self.say(name, "settling");
-        let settled = self.settle(self.options.settle)?;
+        let settled = self.settle(self.options.heal.unwrap_or(self.options.settle))?;
         self.say(name, "trying pairs");
         let chosen = pairs::choose(&self.network, self.options.pairs, &mut self.rng);
         let results = pairs::run(&mut self.network, &chosen);
@@ -125,6 +133,7 @@ impl Run {
             },
             stretch,
             control_bytes_per_node_s: settled.control_bytes_per_node_s,
+            routing_bytes_per_node_s: settled.routing_bytes_per_node_s,
             table: self.table(),
             converged_s: settled.converged.map(|time| round(time.as_secs_f64())),
             dht: dht.map(|out| Dht { put: out.put, found: out.found, missing_known: out.missing_known }),
@@ -161,7 +170,7 @@ impl Run {
         let start = self.network.now().instant;
         let factor = u32::try_from(self.network.hosts().len().div_ceil(LOOK_NODES)).unwrap_or(u32::MAX);
         let (mut last, mut changed) = (self.fingerprint(), start);
-        let before = self.control_bytes();
+        let before = (self.control_bytes(), self.routing_bytes());
         while self.network.now().instant < start + time {
             let left = start + time - self.network.now().instant;
             self.network.run_for((LOOK * factor).min(left));
@@ -173,10 +182,14 @@ impl Run {
             }
         }
         let nodes = f64::from(u32::try_from(self.network.hosts().len()).unwrap_or(u32::MAX));
-        let sent = Duration::from_micros(self.control_bytes() - before).as_secs_f64() * 1e6;
+        let rate = |bytes: u64| {
+            let sent = Duration::from_micros(bytes).as_secs_f64() * 1e6;
+            round(sent / nodes / time.as_secs_f64().max(1e-6))
+        };
         let quiet = self.network.now().instant - changed >= QUIET.min(time / 2);
         Ok(Settled {
-            control_bytes_per_node_s: round(sent / nodes / time.as_secs_f64().max(1e-6)),
+            control_bytes_per_node_s: rate(self.control_bytes() - before.0),
+            routing_bytes_per_node_s: rate(self.routing_bytes() - before.1),
             converged: quiet.then_some(changed - start),
         })
     }
@@ -190,6 +203,11 @@ impl Run {
     /// Bytes of control that all nodes have sent.
     fn control_bytes(&self) -> u64 {
         self.network.hosts().iter().map(|host| host.traffic.control_bytes()).sum()
+    }
+
+    /// Bytes of routing's messages that all nodes have sent.
+    fn routing_bytes(&self) -> u64 {
+        self.network.kinds.range(0x10..=0x1f).map(|(_, sent)| sent.bytes).sum()
     }
 
     /// A number that changes when any route does. Only compared within this process.

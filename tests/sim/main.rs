@@ -2,6 +2,7 @@
 //! `TARNET_SIM_SEED` sets it, so that the failure replays.
 
 mod chains;
+mod far;
 mod faults;
 mod flows;
 mod replay;

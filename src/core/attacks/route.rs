@@ -11,8 +11,10 @@ use crate::routing::import::next_hop_tag;
 use crate::routing::{Error, Limits, LookupId};
 use crate::wire::kind;
 use crate::wire::routing::{
-    Item, METRIC_END, OriginProof, Probe, ProbeFound, Routed, RoutedAnswer, SeqRequest, Subject, VICINITY_END,
+    Item, METRIC_END, OriginProof, Place, PlaceRequest, Probe, ProbeFound, Routed, RoutedAnswer, SeqRequest, Subject,
+    VICINITY_END,
 };
+use crate::wire::way::Way;
 
 /// The next hop that a node would take.
 fn next_hop(net: &Net, from: usize, dest: &PeerId) -> Option<PeerId> {
@@ -92,6 +94,21 @@ fn an_advert_that_is_sent_again_brings_no_lost_route_back() {
         let _ = net.inject(1, 0, kind::ADVERT, &body);
         net.run_secs(1);
         net.nodes[0].table.entries[&made_up.id].route(&from).is_some()
+    });
+}
+
+#[test]
+fn nobody_says_where_another_is() {
+    stops(Defence::Signature(Purpose::RoutePlace), || {
+        let mut net = Net::line(2);
+        net.run_secs(5);
+        let victim = SigningKey::generate(Scheme::Ed25519, &mut seeded(51, "away"));
+        let impostor = SigningKey::claiming(&[77; 32], victim.public());
+        let place = Place::sign(&impostor, 9, Vec::new(), Bytes::from_static(b"lie")).unwrap();
+        let payload = PlaceRequest::Put(place).encode();
+        let put = Routed { dest: net.id(0), hops_left: 4, token: [1; 8], way: Way::default(), payload };
+        net.inject(1, 0, kind::PLACE, &put.encode()).unwrap();
+        net.nodes[0].directory.keeps(&victim.public().peer_id())
     });
 }
 

@@ -63,6 +63,12 @@ impl Directory {
         }
     }
 
+    /// Whether a peer's place is kept for others.
+    #[cfg(test)]
+    pub(super) fn keeps(&self, peer: &PeerId) -> bool {
+        self.kept.contains(peer)
+    }
+
     /// Removes what is due.
     pub(super) fn expire(&mut self, now: Instant) {
         self.kept.expire(now);

@@ -13,7 +13,8 @@ use bytes::Bytes;
 
 use super::datagram::Asker;
 use super::limits::{
-    DIRECTORIES, HOME_CHANGED, HOME_MAX, HOME_MIN, JITTER_PERCENT, PUBLISH_WAIT, REGISTRATION_LOW, REGISTRATIONS,
+    DIRECTORIES, HOME_CHANGED, HOME_MAX, HOME_MIN, HOME_SPACING, JITTER_PERCENT, PUBLISH_WAIT, REGISTRATION_LOW,
+    REGISTRATIONS,
 };
 use super::{Error, RequestId, Routing, Timer, To};
 use crate::crypto::{Context, PeerId, derive_into};
@@ -87,10 +88,12 @@ impl Routing {
         if self.home.at.is_none() {
             return self.plan_home(now, Duration::ZERO);
         }
+        // A registration may still be on its way to a landmark thousands of hops off and back.
+        let fresh = self.home.at.is_some_and(|at| now - at < HOME_SPACING);
         let moved = |(landmark, registered): (&PeerId, &Registered)| {
             self.next_hops(landmark).first().is_none_or(|(via, _)| *via != registered.via)
         };
-        if self.home.registered.iter().any(moved) || self.home.registered.is_empty() {
+        if !fresh && (self.home.registered.iter().any(moved) || self.home.registered.is_empty()) {
             self.home.pause = HOME_MIN;
             return self.plan_home(now, HOME_CHANGED);
         }
@@ -123,7 +126,10 @@ impl Routing {
         let others = near.into_iter().filter(|landmark| Some(*landmark) != distant).take(REGISTRATIONS - 1);
         let chosen: Vec<PeerId> = distant.into_iter().chain(others).map(|(_, landmark)| landmark).collect();
         self.home.registered.retain(|landmark, _| chosen.contains(landmark));
-        self.home.asked.clear();
+        self.home.asked.retain(|_, (landmark, _)| chosen.contains(landmark));
+        while self.home.asked.len() > REGISTRATIONS * REGISTRATIONS {
+            self.home.asked.pop_first();
+        }
         for landmark in chosen {
             self.send_register(now, landmark);
         }

@@ -115,8 +115,10 @@ pub const DIRECTORY_WAIT_PER_METRIC: Duration = Duration::from_millis(4);
 pub const HOME_MIN: Duration = Duration::from_secs(10);
 /// Longest pause between two registrations.
 pub const HOME_MAX: Duration = Duration::from_secs(30 * 60);
-/// A change of what our place rests on leads to a registration after this, and once in this time.
-pub const HOME_CHANGED: Duration = Duration::from_secs(5);
+/// A change of what our place rests on leads to a registration after this.
+pub const HOME_CHANGED: Duration = Duration::from_secs(2);
+/// Changes lead to one registration in this time.
+pub const HOME_SPACING: Duration = Duration::from_secs(20);
 /// Registrations that have answered are published after this: others may follow.
 pub const PUBLISH_WAIT: Duration = Duration::from_millis(500);
 /// A landmark keeps a place so long.

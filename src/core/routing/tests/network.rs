@@ -196,7 +196,7 @@ fn a_path_tag_leads_to_its_peer_only() {
 
 #[test]
 fn a_probe_finds_a_peer_outside_the_table() {
-    let mut net = Net::new(12, Limits { table: 4, ..Limits::default() });
+    let mut net = Net::new(12, Limits { table: 4, landmarks: 0, ..Limits::default() });
     (1..12).for_each(|at| net.link(at - 1, at, 5));
     net.run_secs(60);
     let dest = net.id(11);
