@@ -163,6 +163,11 @@ impl Run {
         let reason = |(why, count): (&&str, &usize)| format!("{count} x {why}");
         let reasons: Vec<String> = reasons.iter().map(reason).collect();
         self.say("  failed tries", &reasons.join(", "));
+        for pair in results.iter().filter(|pair| pair.hops.is_none()) {
+            let home =
+                |host| self.network.node(host).map(|node| (node.home(), node.landmarks(), node.routing_counters()));
+            self.say("  failed", &format!("{} {:?} -> {} {:?}", pair.from, home(pair.from), pair.to, home(pair.to)));
+        }
     }
 
     /// Lets the network settle, looking at its tables.

@@ -7,6 +7,7 @@ use tarnet_core::crypto::{PeerId, stand_in};
 use tarnet_core::routing::Limits;
 use tarnet_sim::network::Kept;
 use tarnet_sim::topology::{Kind, Topology};
+use tarnet_sim::workload::content;
 
 use crate::world::World;
 
@@ -22,6 +23,16 @@ fn all_are_reached(kind: Kind, dht: bool) {
     let mut world = World::of(kind, 100, Kept { limits: tiny(), dht });
     world.settle_for(SETTLE, Duration::from_secs(1));
     world.reach(150);
+}
+
+/// What some have stored all others find, though nobody sees more than a fifth of the others.
+#[test]
+fn content_is_found_beyond_the_table() {
+    let mut world = World::of(Kind::Random, 100, Kept { limits: tiny(), dht: true });
+    world.settle_for(SETTLE, Duration::from_secs(1));
+    let outcome = content::run(&mut world.network, &mut world.rng);
+    assert_eq!((outcome.asked, outcome.found), (100, 100), "{:?}", outcome.failed);
+    assert!(outcome.missing_known >= 99, "{} of 100 learnt what does not exist", outcome.missing_known);
 }
 
 #[test]

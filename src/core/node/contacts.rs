@@ -1,7 +1,7 @@
 //! Contacts of the DHT beyond routing's table: in a network larger than that, the landmarks'
 //! directory says who is near to some places in the DHT, one in each part of it that lies
 //! half as far as the one before. So R5N has its buckets on any topology. And when the
-//! contacts are enough for the first blocks to be stored.
+//! contacts are enough for blocks to find their places.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ const PARTS_MAX: u32 = 24;
 /// How far pauses move at random, percent.
 const JITTER_PERCENT: u32 = 25;
 
-/// A node publishes nothing before its contacts have not grown for this long: what is stored while a network forms
-/// must all be handed over again.
+/// A network has formed around a node when its contacts have not grown for this long. Before, nobody hands blocks to
+/// newcomers, which would be everybody to everybody; then all is published again.
 const QUIET: Duration = Duration::from_millis(600);
 /// Longest wait for that, from the first contact on.
 const FORMING_MAX: Duration = Duration::from_secs(6);
@@ -60,9 +60,11 @@ impl Forming {
         self.until
     }
 
-    /// Lets time pass.
-    pub(super) fn handle_timeout(&mut self, now: Now) {
-        self.until = self.until.filter(|until| *until > now.instant);
+    /// Lets time pass; says whether it has formed just now.
+    fn ends(&mut self, now: Now) -> bool {
+        let ends = self.until.is_some_and(|until| until <= now.instant);
+        self.until = self.until.filter(|_| !ends);
+        ends
     }
 }
 
@@ -133,6 +135,17 @@ impl<S: Store> Node<S> {
             self.contacts_at_restore = contacts;
             if self.forming.is_over() {
                 self.publisher.handle_network_grown(now);
+            }
+        }
+    }
+
+    /// When the network has formed around us, what was published to the first contacts goes to the nearest ones.
+    pub(super) fn end_forming(&mut self, now: Now) {
+        if self.forming.ends(now) {
+            self.dht.set_handover(true);
+            if self.dht.contacts_len() > 1 {
+                self.publisher.handle_network_grown(now);
+                self.hello.again(now);
             }
         }
     }

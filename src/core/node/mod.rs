@@ -114,6 +114,8 @@ impl<S: Store> Node<S> {
     pub fn new(now: Now, config: Config, store: S, mut rng: Rng) -> Self {
         let key = Arc::clone(&config.links.keys);
         let me = key.public().peer_id();
+        let mut dht = Dht::new(me, rng.fork("dht"), store, dht::Limits::default());
+        dht.set_handover(false);
         let aes = config.links.aes;
         let sessions = session::table::Config { node_key: Arc::clone(&key), aes, saved: config.saved_keys };
         Self {
@@ -123,7 +125,7 @@ impl<S: Store> Node<S> {
             paths: Paths::new(me, rng.fork("paths"), config.paths),
             sessions: Sessions::new(now, sessions, rng.fork("sessions")),
             has_dht: config.dht,
-            dht: Dht::new(me, rng.fork("dht"), store, dht::Limits::default()),
+            dht,
             zones: Zones::default(),
             resolver: Resolver::new(),
             suffix: config.suffix,
@@ -175,7 +177,7 @@ impl<S: Store> Node<S> {
         self.resolver.handle_timeout(now, &self.zones);
         self.publisher.handle_timeout(now);
         self.handle_want_timeouts(now);
-        self.forming.handle_timeout(now);
+        self.end_forming(now);
         self.refresh_hello(now);
         self.fill_contacts(now);
     }
@@ -219,7 +221,7 @@ impl<S: Store> Node<S> {
             self.resolver.poll_timeout(),
             self.publisher.poll_timeout(),
             self.wants.poll_timeout(),
-            self.hello.poll_timeout().filter(|_| self.forming.is_over()),
+            self.hello.poll_timeout(),
             self.forming.poll_timeout(),
             self.filler.poll_timeout(),
         ];

@@ -34,6 +34,13 @@ impl HelloPublisher {
         self.due = Some(now.instant);
     }
 
+    /// Others than before are nearest: to be published again, if it was.
+    pub(super) fn again(&mut self, now: Now) {
+        if self.descriptor.is_some() {
+            self.due = Some(now.instant);
+        }
+    }
+
     /// When to publish next.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.due
@@ -104,9 +111,7 @@ impl<S: Store> Node<S> {
                 names::Event::Node { id, result } => self.on_node_record(now, id, result),
             }
         }
-        while self.forming.is_over()
-            && let Some(put) = self.publisher.poll_put(now)
-        {
+        while let Some(put) = self.publisher.poll_put(now) {
             busy = true;
             self.store(now, Purpose::Publish(put.put), put.block);
         }
@@ -115,7 +120,7 @@ impl<S: Store> Node<S> {
 
     /// Publishes the node's Hello when it is due.
     pub(super) fn refresh_hello(&mut self, now: Now) {
-        if !self.forming.is_over() || self.hello.due.is_none_or(|due| due > now.instant) {
+        if self.hello.due.is_none_or(|due| due > now.instant) {
             return;
         }
         self.hello.due = Some(now.instant + HELLO_LIFE / 2);

@@ -33,6 +33,12 @@ impl<S: Store> Node<S> {
         self.routing.landmarks()
     }
 
+    /// Landmarks that lead to this node, and those that keep its place.
+    #[must_use]
+    pub fn home(&self) -> (usize, usize) {
+        self.routing.home()
+    }
+
     /// What routing dropped, refused or sent.
     #[must_use]
     pub fn routing_counters(&self) -> crate::routing::Counters {

@@ -42,6 +42,10 @@ struct Want {
     label: Option<String>,
     /// The descriptor was looked up past the cache already.
     fresh: bool,
+    /// The descriptor that was tried last.
+    tried: Option<Arc<Descriptor>>,
+    /// A probe was sent although the node's place is known: nothing is reached there.
+    probed: bool,
 }
 
 /// All requests under way.
@@ -110,7 +114,10 @@ impl<S: Store> Node<S> {
         } else {
             let limit = if matches!(goal, Goal::Block) { DHT_TIME_MAX } else { CONNECT_TIME_MAX };
             self.wants.timers.set(want, now.instant + limit);
-            self.wants.wants.insert(want, Want { goal, acting, owner: None, label: None, fresh: false });
+            self.wants.wants.insert(
+                want,
+                Want { goal, acting, owner: None, label: None, fresh: false, tried: None, probed: false },
+            );
             return true;
         };
         self.events.push_back(Event::Failed { want, why });
@@ -232,7 +239,11 @@ impl<S: Store> Node<S> {
     /// Landmarks know where a machine is, and have its Hello.
     pub(super) fn on_located(&mut self, now: Now, lookup: LookupId, peer: PeerId, blob: &[u8]) {
         if self.probing.contains_key(&lookup) {
-            return self.on_route_found(now, lookup);
+            if self.routing.reaches_far(now, &peer) {
+                return self.on_route_found(now, lookup);
+            }
+            // It says that it is where nobody knows the way: a probe is what is left.
+            return self.routing.lookup(now, lookup, peer);
         }
         if self.locating.remove(&lookup).is_none() {
             return;
@@ -281,6 +292,9 @@ impl<S: Store> Node<S> {
     /// Makes sure that there are next hops to the descriptor's node.
     fn reach(&mut self, now: Now, want: WantId, descriptor: Arc<Descriptor>) {
         let node = descriptor.node;
+        if let Some(found) = self.wants.wants.get_mut(&want) {
+            found.tried = Some(descriptor.clone());
+        }
         if node == self.me || self.routing.reaches_far(now, &node) {
             return self.open_channel(now, want, &descriptor);
         }
@@ -376,6 +390,14 @@ impl<S: Store> Node<S> {
         if let Some(owner) = found.owner.filter(|_| stale && !found.fresh) {
             found.fresh = true;
             return self.find_node(now, want, owner);
+        }
+        if let Some(descriptor) = found.tried.clone().filter(|_| why == Failure::NoRoute && !found.probed)
+            && !self.routing.reaches(&descriptor.node)
+        {
+            found.probed = true;
+            let (lookup, node) = (LookupId(want.0), descriptor.node);
+            self.probing.insert(lookup, descriptor);
+            return self.routing.lookup(now, lookup, node);
         }
         let why = match why {
             Failure::NoRoute | Failure::Rejected | Failure::BadDescriptor => WantError::NoRoute,

@@ -226,6 +226,12 @@ impl Routing {
         }
     }
 
+    /// Landmarks that lead here, and those that say that they keep our place.
+    #[must_use]
+    pub fn home(&self) -> (usize, usize) {
+        (self.home.registered.len(), self.home.kept_by.values().filter(|kept| **kept).count())
+    }
+
     /// A landmark says that it keeps our place.
     pub(super) fn handle_kept(&mut self, request: RequestId) -> bool {
         let Some(landmark) = self.directory.puts.remove(&request) else { return false };
