@@ -49,6 +49,7 @@ pub async fn load(config: &Config, keys: &KeyFolder, disk: &Disk, now: Now) -> a
         epoch: records::parse_epoch(&meta),
         paths: Default::default(),
         saved_keys: own_keys,
+        dht: true,
         advertise: config.tcp.advertise.iter().map(ToString::to_string).collect(),
         suffix: config.dns.suffix.clone(),
         sessions_held_max: config.node.memory_limit / 8 * 3,

@@ -18,6 +18,22 @@ impl Graph {
         Self { neighbours }
     }
 
+    /// For each node, the lowest number of any that it is connected with.
+    #[must_use]
+    pub fn islands(&self) -> Vec<usize> {
+        let mut island = vec![usize::MAX; self.neighbours.len()];
+        for start in 0..self.neighbours.len() {
+            let mut left = if island[start] == usize::MAX { vec![start] } else { Vec::new() };
+            while let Some(node) = left.pop() {
+                if island[node] == usize::MAX {
+                    island[node] = start;
+                    left.extend(&self.neighbours[node]);
+                }
+            }
+        }
+        island
+    }
+
     /// Edges between a node and every other on the shortest way; `None` where there is no way.
     #[must_use]
     pub fn distances(&self, from: usize) -> Vec<Option<u32>> {
@@ -77,6 +93,7 @@ mod tests {
     fn distances_on_a_line_with_an_island() {
         let graph = Graph::new(4, [(0, 1), (1, 2)]);
         assert_eq!(graph.distances(0), [Some(0), Some(1), Some(2), None]);
+        assert_eq!(graph.islands(), [0, 0, 0, 3]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use tarnet_core::routing;
 
-use crate::network::MILLION;
+use crate::network::{Kept, MILLION};
 use crate::topology::Kind;
 
 /// Runs a network of real nodes in virtual time.
@@ -30,10 +30,16 @@ pub struct Options {
     /// Virtual time for the network to settle, in every phase.
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub settle: Duration,
-    /// What each node keeps: `small` a quarter of `normal`.
+    /// The same after a disturbance; as long as `--settle` if not given.
+    #[arg(long, value_parser = parse_duration)]
+    pub heal: Option<Duration>,
+    /// Then lets the network idle so long, and counts what is sent.
+    #[arg(long, value_parser = parse_duration)]
+    pub idle: Option<Duration>,
+    /// What each node keeps: `normal` 64 landmarks and 768 others, `small` 32 and 128.
     #[arg(long, value_enum, default_value = "normal")]
     pub profile: Profile,
-    /// The cryptography: real.
+    /// The cryptography: real, or a fast stand-in of the same lengths for signatures and chains.
     #[arg(long, value_enum, default_value = "real")]
     pub crypto: Crypto,
     /// Then kills so many percent of the nodes.
@@ -81,7 +87,7 @@ pub struct Options {
 /// What each node keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
-    /// A quarter of everything.
+    /// What a small machine would keep.
     Small,
     /// What the daemon keeps.
     Normal,
@@ -90,19 +96,18 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// What each node keeps and does.
+    #[must_use]
+    pub fn kept(self) -> Kept {
+        Kept { limits: self.limits(), dht: self != Self::Routing }
+    }
+
     /// Routing's bounds.
     #[must_use]
     pub fn limits(self) -> routing::Limits {
-        let normal = routing::Limits::default();
         match self {
-            Self::Normal | Self::Routing => normal,
-            Self::Small => routing::Limits {
-                table: normal.table / 4,
-                tombstones: normal.tombstones / 4,
-                found: normal.found / 4,
-                tokens: normal.tokens / 4,
-                probes: normal.probes / 4,
-            },
+            Self::Normal => routing::Limits::default(),
+            Self::Small | Self::Routing => routing::Limits::small(),
         }
     }
 }
@@ -123,11 +128,10 @@ impl Options {
     /// What is not there yet, or makes no sense.
     pub fn check(&self) -> Result<()> {
         let missing = [
-            (self.crypto == Crypto::Fast, "--crypto fast"),
-            (self.profile == Profile::Routing, "--profile routing"),
             (self.liars.is_some(), "--liars"),
             (self.churn.is_some(), "--churn"),
             (self.dht_liars.is_some(), "--dht-liars"),
+            (self.dht && self.profile == Profile::Routing, "--dht without a DHT"),
         ];
         for (asked, what) in missing {
             if asked {
@@ -193,9 +197,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_refused_by_name() {
-        for flags in
-            [["--crypto", "fast"], ["--profile", "routing"], ["--liars", "5"], ["--churn", "5m"], ["--dht-liars", "5"]]
-        {
+        for flags in [["--liars", "5"], ["--churn", "5m"], ["--dht-liars", "5"]] {
             let options = Options::try_parse_from(["tarnet-sim"].into_iter().chain(flags)).unwrap();
             let error = options.check().unwrap_err().to_string();
             assert!(error.starts_with(flags[0]) && error.ends_with("not yet"), "{error}");

@@ -26,7 +26,7 @@ pub struct Report {
 /// One phase.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Phase {
-    /// `cold`, `kill`, `cut`, `split-merge` or `loss`.
+    /// `cold`, `idle`, `kill`, `cut`, `split-merge` or `loss`.
     pub name: String,
     /// Virtual time that it took, pairs included.
     pub virtual_s: f64,
@@ -36,6 +36,8 @@ pub struct Phase {
     pub stretch: Stretch,
     /// Bytes of frames without the cells of paths, while the network settled.
     pub control_bytes_per_node_s: f64,
+    /// Bytes of routing's messages, before padding, while the network settled.
+    pub routing_bytes_per_node_s: f64,
     /// Routing tables at the end.
     pub table: Table,
     /// When routes last changed, from the start of the phase; `null` when they still did at the end of the settling.
@@ -74,6 +76,10 @@ pub struct Table {
     pub mean: f64,
     /// Of the one with the most.
     pub max: usize,
+    /// Landmarks in the table of the one with the fewest.
+    pub landmarks_min: usize,
+    /// Nodes that are landmarks.
+    pub landmarks: usize,
 }
 
 /// Values put and got.
@@ -108,7 +114,9 @@ impl fmt::Display for Phase {
         }
         writeln!(f, "  stretch    mean {:.3}, p99 {:.3}", self.stretch.mean, self.stretch.p99)?;
         writeln!(f, "  control    {:.1} bytes per node and second", self.control_bytes_per_node_s)?;
+        writeln!(f, "  routing    {:.1} bytes per node and second before padding", self.routing_bytes_per_node_s)?;
         writeln!(f, "  table      mean {:.1}, max {}", self.table.mean, self.table.max)?;
+        writeln!(f, "  landmarks  {}, at least {} in each table", self.table.landmarks, self.table.landmarks_min)?;
         match self.converged_s {
             Some(converged) => writeln!(f, "  converged  after {converged:.1} s")?,
             None => writeln!(f, "  converged  not within the time to settle")?,

@@ -4,16 +4,18 @@
 //! While it settles, routing tables are looked at twice a second for loops, bounds and
 //! changes; the last change is the time of convergence.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use tarnet_core::crypto::stand_in;
 use tarnet_core::rng::Rng;
 
 use crate::checks;
 use crate::measure::{mean, peak_rss_bytes, percentile, round};
 use crate::network::{MILLION, Network, Sent};
-use crate::options::{Options, ppm};
+use crate::options::{Crypto, Options, ppm};
 use crate::report::{Dht, Pairs, Phase, Report, Stretch, Table};
 use crate::topology::Topology;
 use crate::workload::{content, pairs};
@@ -42,6 +44,7 @@ pub struct Run {
 /// What settling showed.
 struct Settled {
     control_bytes_per_node_s: f64,
+    routing_bytes_per_node_s: f64,
     converged: Option<Duration>,
 }
 
@@ -58,7 +61,8 @@ impl Run {
     #[must_use]
     pub fn with_topology(options: Options, topology: Topology) -> Self {
         let mut rng = seeded(options.seed);
-        let network = Network::new(&topology, rng.fork("network"), options.profile.limits());
+        stand_in::set(options.crypto == Crypto::Fast);
+        let network = Network::new(&topology, rng.fork("network"), options.profile.kept());
         Self { options, network, places: topology.places, rng: rng.fork("run"), failed: Vec::new() }
     }
 
@@ -69,7 +73,14 @@ impl Run {
     pub fn run(&mut self) -> Result<Report, String> {
         // The only look at the clock on the wall: it is reported, and decides nothing.
         let begun = std::time::Instant::now();
+        let heal = self.options.heal.replace(self.options.settle).or(Some(self.options.settle));
         let mut phases = vec![self.phase("cold", |_| Ok(()))?];
+        self.options.heal = heal;
+        if let Some(time) = self.options.idle {
+            self.options.heal = Some(time);
+            phases.push(self.phase("idle", |_| Ok(()))?);
+            self.options.heal = heal;
+        }
         if let Some(percent) = self.options.kill {
             phases.push(self.phase("kill", |run| run.kill(percent))?);
         }
@@ -101,11 +112,12 @@ impl Run {
         disturb(self)?;
         let start = self.network.now().instant;
         self.say(name, "settling");
-        let settled = self.settle(self.options.settle)?;
+        let settled = self.settle(self.options.heal.unwrap_or(self.options.settle))?;
         self.say(name, "trying pairs");
         let chosen = pairs::choose(&self.network, self.options.pairs, &mut self.rng);
         let results = pairs::run(&mut self.network, &chosen);
         let stretch = self.stretch(&results);
+        self.say_failures(&results);
         let reached = |pair: &&pairs::Pair| pair.hops.is_some();
         self.failed = results.iter().filter(|pair| pair.hops.is_none()).map(|pair| (pair.from, pair.to)).collect();
         let dht = self.options.dht.then(|| content::run(&mut self.network, &mut self.rng));
@@ -121,6 +133,7 @@ impl Run {
             },
             stretch,
             control_bytes_per_node_s: settled.control_bytes_per_node_s,
+            routing_bytes_per_node_s: settled.routing_bytes_per_node_s,
             table: self.table(),
             converged_s: settled.converged.map(|time| round(time.as_secs_f64())),
             dht: dht.map(|out| Dht { put: out.put, found: out.found, missing_known: out.missing_known }),
@@ -143,12 +156,26 @@ impl Run {
         }
     }
 
+    /// Says what first tries ended with, if asked to.
+    fn say_failures(&self, results: &[pairs::Pair]) {
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        results.iter().filter_map(|pair| pair.failure.as_deref()).for_each(|why| *reasons.entry(why).or_default() += 1);
+        let reason = |(why, count): (&&str, &usize)| format!("{count} x {why}");
+        let reasons: Vec<String> = reasons.iter().map(reason).collect();
+        self.say("  failed tries", &reasons.join(", "));
+        for pair in results.iter().filter(|pair| pair.hops.is_none()) {
+            let home =
+                |host| self.network.node(host).map(|node| (node.home(), node.landmarks(), node.routing_counters()));
+            self.say("  failed", &format!("{} {:?} -> {} {:?}", pair.from, home(pair.from), pair.to, home(pair.to)));
+        }
+    }
+
     /// Lets the network settle, looking at its tables.
     fn settle(&mut self, time: Duration) -> Result<Settled, String> {
         let start = self.network.now().instant;
         let factor = u32::try_from(self.network.hosts().len().div_ceil(LOOK_NODES)).unwrap_or(u32::MAX);
         let (mut last, mut changed) = (self.fingerprint(), start);
-        let before = self.control_bytes();
+        let before = (self.control_bytes(), self.routing_bytes());
         while self.network.now().instant < start + time {
             let left = start + time - self.network.now().instant;
             self.network.run_for((LOOK * factor).min(left));
@@ -160,10 +187,14 @@ impl Run {
             }
         }
         let nodes = f64::from(u32::try_from(self.network.hosts().len()).unwrap_or(u32::MAX));
-        let sent = Duration::from_micros(self.control_bytes() - before).as_secs_f64() * 1e6;
+        let rate = |bytes: u64| {
+            let sent = Duration::from_micros(bytes).as_secs_f64() * 1e6;
+            round(sent / nodes / time.as_secs_f64().max(1e-6))
+        };
         let quiet = self.network.now().instant - changed >= QUIET.min(time / 2);
         Ok(Settled {
-            control_bytes_per_node_s: round(sent / nodes / time.as_secs_f64().max(1e-6)),
+            control_bytes_per_node_s: rate(self.control_bytes() - before.0),
+            routing_bytes_per_node_s: rate(self.routing_bytes() - before.1),
             converged: quiet.then_some(changed - start),
         })
     }
@@ -177,6 +208,11 @@ impl Run {
     /// Bytes of control that all nodes have sent.
     fn control_bytes(&self) -> u64 {
         self.network.hosts().iter().map(|host| host.traffic.control_bytes()).sum()
+    }
+
+    /// Bytes of routing's messages that all nodes have sent.
+    fn routing_bytes(&self) -> u64 {
+        self.network.kinds.range(0x10..=0x1f).map(|(_, sent)| sent.bytes).sum()
     }
 
     /// A number that changes when any route does. Only compared within this process.
@@ -204,9 +240,12 @@ impl Run {
     /// Sizes of the tables.
     fn table(&self) -> Table {
         let nodes = (0..self.network.hosts().len()).filter_map(|host| self.network.node(host));
-        let sizes: Vec<usize> = nodes.map(|node| node.routes().count()).collect();
+        let nodes: Vec<_> = nodes.collect();
+        let sizes: Vec<usize> = nodes.iter().map(|node| node.routes().count()).collect();
+        let landmarks = nodes.iter().filter(|node| node.landmarks().1).count();
+        let landmarks_min = nodes.iter().map(|node| node.landmarks().0).min().unwrap_or(0);
         let real: Vec<f64> = sizes.iter().map(|&size| f64::from(u32::try_from(size).unwrap_or(u32::MAX))).collect();
-        Table { mean: mean(&real), max: sizes.into_iter().max().unwrap_or(0) }
+        Table { mean: mean(&real), max: sizes.into_iter().max().unwrap_or(0), landmarks_min, landmarks }
     }
 
     /// Some of `0..count`: so many of a million, at least `least`.

@@ -1,7 +1,7 @@
 //! Which nodes have a cable between them, how long it is, and where to draw them.
 //! All are connected graphs of nodes 0..n; the first of a pair dials.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -17,7 +17,7 @@ const DEGREE_MAX: usize = 100;
 /// The shape of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// A random tree, two to four children each.
+    /// A random tree, two to four children each, and a local cable for every fifth node.
     Tree,
     /// A chain.
     Line,
@@ -69,9 +69,23 @@ pub struct Topology {
     pub edges: Vec<Edge>,
     /// Where to draw each node, 0 to 1 each way.
     pub places: Vec<(f64, f64)>,
+    /// Edges, the lower node first.
+    known: HashSet<(usize, usize)>,
 }
 
 impl Topology {
+    /// Nodes without edges.
+    fn bare(nodes: usize, places: Vec<(f64, f64)>) -> Self {
+        Self { nodes, edges: Vec::new(), places, known: HashSet::new() }
+    }
+
+    /// These cables, at most one between two nodes.
+    #[must_use]
+    pub fn of(nodes: usize, edges: Vec<Edge>, places: Vec<(f64, f64)>) -> Self {
+        let known = edges.iter().map(|edge| (edge.from.min(edge.to), edge.from.max(edge.to))).collect();
+        Self { nodes, edges, places, known }
+    }
+
     /// The graph of that kind; the same for the same generator.
     #[must_use]
     pub fn new(kind: Kind, nodes: usize, rng: &mut Rng) -> Self {
@@ -94,13 +108,12 @@ impl Topology {
         let edges = left.edges.into_iter().chain(moved).chain([Edge { from: 0, to: shift, shape }]).collect();
         let halves = left.places.into_iter().map(|(x, y)| (x * 0.45, y));
         let places = halves.chain(right.places.into_iter().map(|(x, y)| (0.55 + x * 0.45, y))).collect();
-        Self { nodes: shift + right.nodes, edges, places }
+        Self { edges, ..Self::bare(shift + right.nodes, places) }
     }
 
     /// An edge that is not there yet.
     fn add(&mut self, from: usize, to: usize, shape: Shape) -> bool {
-        let same = |edge: &Edge| (edge.from, edge.to) == (from, to) || (edge.to, edge.from) == (from, to);
-        if from == to || self.edges.iter().any(same) {
+        if from == to || !self.known.insert((from.min(to), from.max(to))) {
             return false;
         }
         self.edges.push(Edge { from, to, shape });
@@ -135,7 +148,7 @@ fn circle(nodes: usize) -> Vec<(f64, f64)> {
 
 /// A line or a ring.
 fn chain(nodes: usize, closed: bool) -> Topology {
-    let mut topology = Topology { nodes, edges: Vec::new(), places: circle(nodes) };
+    let mut topology = Topology::bare(nodes, circle(nodes));
     for i in 1..nodes {
         topology.add(i, i - 1, near(2));
     }
@@ -145,12 +158,16 @@ fn chain(nodes: usize, closed: bool) -> Topology {
     topology
 }
 
-/// A random tree: the parent of `i` lies between `(i-1)/4` and `(i-1)/2`.
+/// A random tree: the parent of `i` lies between `(i-1)/4` and `(i-1)/2`. Every fifth has a cable to one of the
+/// next few of its generation as well.
 fn tree(nodes: usize, rng: &mut Rng) -> Topology {
-    let mut topology = Topology { nodes, edges: Vec::new(), places: circle(nodes) };
+    let mut topology = Topology::bare(nodes, circle(nodes));
     for i in 1..nodes {
         let (low, high) = ((i - 1) / 4, (i - 1) / 2);
         topology.add(i, low + below(rng, high - low + 1), near(2));
+    }
+    for i in (5..nodes).step_by(5) {
+        topology.add(i, i - 1 - below(rng, 4), near(1));
     }
     topology
 }
@@ -159,7 +176,7 @@ fn tree(nodes: usize, rng: &mut Rng) -> Topology {
 fn grid(nodes: usize) -> Topology {
     let width = (1..).find(|width| width * width >= nodes).unwrap_or(1);
     let place = |i: usize| (real(i % width) / real(width), real(i / width) / real(width));
-    let mut topology = Topology { nodes, edges: Vec::new(), places: (0..nodes).map(place).collect() };
+    let mut topology = Topology::bare(nodes, (0..nodes).map(place).collect());
     for i in 1..nodes {
         if i % width != 0 {
             topology.add(i, i - 1, near(2));
@@ -173,7 +190,7 @@ fn grid(nodes: usize) -> Topology {
 
 /// Full meshes whose gateways form a random tree of longer cables.
 fn lans(nodes: usize, rng: &mut Rng) -> Topology {
-    let mut topology = Topology { nodes, edges: Vec::new(), places: Vec::new() };
+    let mut topology = Topology::bare(nodes, Vec::new());
     let centres = circle(nodes.div_ceil(LAN_LEN));
     for i in 0..nodes {
         let (lan, seat) = (i / LAN_LEN, i % LAN_LEN);
@@ -193,7 +210,7 @@ fn lans(nodes: usize, rng: &mut Rng) -> Topology {
 
 /// Preferential attachment: a newcomer links to the ends of random cables.
 fn internet(nodes: usize, rng: &mut Rng) -> Topology {
-    let mut topology = Topology { nodes, edges: Vec::new(), places: circle(nodes) };
+    let mut topology = Topology::bare(nodes, circle(nodes));
     let mut degree = vec![0; nodes];
     let mut ends: Vec<usize> = vec![0];
     for i in 1..nodes {

@@ -3,6 +3,7 @@
 
 mod chains;
 mod continuity;
+mod far;
 mod faults;
 mod flows;
 mod queues;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use tarnet_core::rng::Rng;
+use tarnet_core::routing::Limits;
 use tarnet_sim::checks;
-use tarnet_sim::network::Network;
+use tarnet_sim::network::{Kept, Network};
 use tarnet_sim::options::Options;
 use tarnet_sim::scenario::seeded;
 use tarnet_sim::topology::{Kind, Topology};
@@ -37,6 +38,7 @@ pub struct World {
     pub network: Network,
     pub rng: Rng,
     seed: Seed,
+    limits: Limits,
 }
 
 impl World {
@@ -49,17 +51,32 @@ impl World {
 
     /// A graph of the caller's.
     pub fn with_topology(topology: &Topology) -> Self {
+        Self::with(topology, Limits::default().into())
+    }
+
+    /// A topology of that kind, whose nodes keep less than usual.
+    pub fn of(kind: Kind, nodes: usize, kept: Kept) -> Self {
+        let topology = Topology::new(kind, nodes, &mut seeded(Seed::get().0).fork("topology"));
+        Self::with(&topology, kept)
+    }
+
+    /// A graph of the caller's, whose nodes keep less than usual.
+    pub fn with(topology: &Topology, kept: Kept) -> Self {
         let seed = Seed::get();
         let mut rng = seeded(seed.0);
-        let limits = tarnet_core::routing::Limits::default();
-        Self { network: Network::new(topology, rng.fork("network"), limits), rng, seed }
+        Self { network: Network::new(topology, rng.fork("network"), kept), rng, seed, limits: kept.limits }
     }
 
     /// Lets time pass, checking for loops and bounds at every step of it.
     pub fn settle(&mut self, time: Duration) {
+        self.settle_for(time, Duration::from_millis(100));
+    }
+
+    /// The same, with looks so far apart.
+    pub fn settle_for(&mut self, time: Duration, look: Duration) {
         let end = self.network.now().instant + time;
         while self.network.now().instant < end {
-            self.network.run_for(Duration::from_millis(100));
+            self.network.run_for(look);
             self.check();
         }
     }
@@ -68,8 +85,7 @@ impl World {
     pub fn check(&self) {
         let seed = self.seed.0;
         checks::loops::check(&self.network).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
-        let limits = tarnet_core::routing::Limits::default();
-        checks::bounds::check(&self.network, &limits).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        checks::bounds::check(&self.network, &self.limits).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
         assert_eq!(self.network.overdue, 0, "seed {seed}: a node asked for a time that had passed");
     }
 

@@ -45,6 +45,7 @@
 //! | unsolicited DHT answers | dht | `an_answer_that_was_not_asked_for_is_dropped_whatever_it_guesses` |
 //! | advertise what one cannot reach | route | `a_destination_that_is_not_there_cannot_be_claimed_for_it` |
 //! | | route | `adverts_signed_by_another_are_not_a_neighbours` |
+//! | | route | `nobody_says_where_another_is` |
 //! | advertise nearer than true | route | `a_liar_that_advertises_nearer_than_true_draws_no_traffic` |
 //! | | route | `a_neighbour_of_a_destination_cannot_claim_to_be_it` |
 //! | | route | `an_old_and_shorter_distance_does_not_beat_a_newer_and_longer_one` |

@@ -16,7 +16,7 @@ fn set_up(label: u32, id: u8, dest: u8) -> Open {
     let tag = path_tag(&id.0, &peer(dest));
     let (proof_hash, blob) = (test_net::proof().1, Bytes::new());
     let (hop_limit, budget, patience_ms, avoid) = (16, 64, 9000, Default::default());
-    Open { label: Label(label), id, tag, proof_hash, hop_limit, budget, patience_ms, avoid, blob }
+    Open { label: Label(label), id, tag, proof_hash, hop_limit, budget, patience_ms, avoid, way: Way::default(), blob }
 }
 
 /// Lets `from` send a set-up to `to`, and everything that follows happen.

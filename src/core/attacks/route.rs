@@ -11,8 +11,10 @@ use crate::routing::import::next_hop_tag;
 use crate::routing::{Error, Limits, LookupId};
 use crate::wire::kind;
 use crate::wire::routing::{
-    Item, METRIC_END, OriginProof, Probe, ProbeFound, Routed, RoutedAnswer, SeqRequest, Subject,
+    Item, METRIC_END, OriginProof, Place, PlaceRequest, Probe, ProbeFound, Routed, RoutedAnswer, SeqRequest, Subject,
+    VICINITY_END,
 };
+use crate::wire::way::Way;
 
 /// The next hop that a node would take.
 fn next_hop(net: &Net, from: usize, dest: &PeerId) -> Option<PeerId> {
@@ -65,12 +67,12 @@ fn a_destination_that_is_not_there_cannot_be_claimed_for_it() {
         // A peer that is known but not in the network; the liar makes up a life and a chain for it.
         let victim = SigningKey::generate(Scheme::Ed25519, &mut seeded(50, "away"));
         let id = victim.public().peer_id();
-        let (elements, anchor) = unroll(&Chain::new(&id, 9), [1; 16]);
+        let (elements, anchor) = unroll(&Chain::new(&id, 9, VICINITY_END), [1; 16]);
         let impostor = SigningKey::claiming(&[77; 32], victim.public());
         let signature = impostor.sign(Purpose::RouteOrigin, &[&OriginProof::signed_fields(9, &anchor, 0)]);
         let key = victim.public().to_bytes().try_into().unwrap();
         let proof = OriginProof { key, epoch: 9, anchor, flags: 0, signature: signature.try_into().unwrap() };
-        let element = Chain::new(&id, 9).advance(&elements[0], 1);
+        let element = Chain::new(&id, 9, VICINITY_END).advance(&elements[0], 1);
         let lie = advert(&net.keys[1], LATE, &[item(&net.id(1), LATE, &proof, 1, element)]);
         net.inject(1, 0, kind::ADVERT, &lie).unwrap();
         net.nodes[0].reaches(&id)
@@ -92,6 +94,21 @@ fn an_advert_that_is_sent_again_brings_no_lost_route_back() {
         let _ = net.inject(1, 0, kind::ADVERT, &body);
         net.run_secs(1);
         net.nodes[0].table.entries[&made_up.id].route(&from).is_some()
+    });
+}
+
+#[test]
+fn nobody_says_where_another_is() {
+    stops(Defence::Signature(Purpose::RoutePlace), || {
+        let mut net = Net::line(2);
+        net.run_secs(5);
+        let victim = SigningKey::generate(Scheme::Ed25519, &mut seeded(51, "away"));
+        let impostor = SigningKey::claiming(&[77; 32], victim.public());
+        let place = Place::sign(&impostor, 9, Vec::new(), Bytes::from_static(b"lie")).unwrap();
+        let payload = PlaceRequest::Put(place).encode();
+        let put = Routed { dest: net.id(0), hops_left: 4, token: [1; 8], way: Way::default(), payload };
+        net.inject(1, 0, kind::PLACE, &put.encode()).unwrap();
+        net.nodes[0].directory.keeps(&victim.public().peer_id())
     });
 }
 

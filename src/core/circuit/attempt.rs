@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::Reason;
 use super::legs::Leg;
 use super::limits::{BRANCH_TIME_MIN, SEEN_MAX, SEEN_TIME};
+use super::{Reason, Way};
 use crate::crypto::PeerId;
 use crate::time::{Instant, micros};
 use crate::wire::path::{Avoid, Label, Open, SetupId};
@@ -22,6 +22,8 @@ pub(super) struct Attempt {
     pub tag: [u8; 16],
     /// What the destination's proof must hash to.
     pub proof_hash: [u8; 32],
+    /// Where the destination is, for whoever has it in no table.
+    pub way: Way,
     /// The opener's message.
     pub blob: Bytes,
     /// Ways to keep away from.
@@ -88,6 +90,7 @@ impl Attempt {
             budget,
             patience_ms: branch.patience_ms,
             avoid: self.avoid.clone(),
+            way: self.way.clone(),
             blob: self.blob.clone(),
         }
     }

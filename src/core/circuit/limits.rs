@@ -34,14 +34,22 @@ impl Default for Limits {
 
 /// Neighbours that one hop tries for one set-up, best first.
 pub const ALTERNATIVES_MAX: usize = 4;
-/// Hops that a set-up may go: a line of many hundred nodes still works.
-pub const HOPS_MAX: u16 = 512;
+/// Hops that a set-up may go: a line of thousands of nodes still works.
+pub const HOPS_MAX: u16 = 4608;
 /// Largest random offset of hop limits and hop counts: nobody reads the distance to an end off them.
 pub const HOP_OFFSET_MAX: u64 = 16;
 /// Messages that one set-up may cost all hops together; a hop clamps what it is told to this.
-pub const BUDGET_MAX: u16 = 512;
-/// How long a set-up may take, and an end may think about one.
+pub const BUDGET_MAX: u16 = 8192;
+/// Messages that a set-up gets at least, and more per unit of the distance.
+pub const BUDGET_MIN: u16 = 512;
+/// See [`BUDGET_MIN`].
+pub const BUDGET_PER_DISTANCE: u16 = 2;
+/// How long a set-up may take, and an end may think about one; more per unit of the distance.
 pub const SETUP_TIME: Duration = Duration::from_secs(10);
+/// See [`SETUP_TIME`].
+pub const SETUP_TIME_PER_DISTANCE: Duration = Duration::from_millis(5);
+/// Longest time that a hop waits for the far part of a path.
+pub const SETUP_TIME_MAX: Duration = Duration::from_secs(19);
 /// Least time that a branch gets while the hop still has alternatives.
 pub const BRANCH_TIME_MIN: Duration = Duration::from_millis(500);
 /// A path on which no cell arrives for this long is closed.

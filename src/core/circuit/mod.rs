@@ -26,10 +26,20 @@ use smallvec::SmallVec;
 use crate::crypto::PeerId;
 use crate::wire::path::CELL_HEAD_LEN;
 pub use crate::wire::path::{Avoid, Reason, SetupId};
+pub use crate::wire::way::Way;
 
 /// A path that begins or ends at this node. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathId(pub u64);
+
+/// Where a destination is, as far as that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Whereabouts {
+    /// For hops that have it in no table.
+    pub way: Way,
+    /// How far it is, in routing's units: a longer way gets more time and messages.
+    pub distance: u16,
+}
 
 /// Where a set-up goes from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +67,8 @@ pub struct Wish {
 
 /// Knows next hops: the node asks its routing table.
 pub trait NextHops {
-    /// Where a set-up with this id and destination tag goes (see [`crate::crypto::path_tag`]).
-    fn toward(&self, id: &[u8; 16], tag: &[u8; 16]) -> Hops;
+    /// Where a set-up with this id and destination tag goes (see [`crate::crypto::path_tag`]), by its way if need be.
+    fn toward(&self, id: &[u8; 16], tag: &[u8; 16], way: &Way) -> Hops;
 
     /// Neighbours that may know a way although routing says nothing of it: what an opener tries that keeps away
     /// from the ways that routing knows.

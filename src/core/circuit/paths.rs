@@ -6,9 +6,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::attempt::{Attempt, Seen};
 use super::legs::{Leg, Legs, Switch};
-use super::limits::{BUDGET_MAX, HOP_OFFSET_MAX, HOPS_MAX, IDLE_TIME, Limits, SETUP_TIME};
+use super::limits::{
+    BUDGET_MAX, BUDGET_MIN, BUDGET_PER_DISTANCE, HOP_OFFSET_MAX, HOPS_MAX, IDLE_TIME, Limits, SETUP_TIME,
+    SETUP_TIME_MAX, SETUP_TIME_PER_DISTANCE,
+};
 use super::trails::Trails;
-use super::{CellAction, Counters, Event, Hops, NextHops, PathId, Reason, Wish};
+use super::{CellAction, Counters, Event, Hops, NextHops, PathId, Reason, Way, Whereabouts, Wish};
 use crate::crypto::{Context, PeerId, derive, path_tag};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timers};
@@ -107,11 +110,12 @@ impl Paths {
 
     /// Opens a path; [`Event::Opened`] or [`Event::Failed`] follows. A blob that is too long fails with
     /// [`Reason::Protocol`].
-    pub fn open(&mut self, now: Now, wish: Wish, hops: &dyn NextHops) -> PathId {
+    pub fn open(&mut self, now: Now, wish: Wish, whereabouts: Whereabouts, hops: &dyn NextHops) -> PathId {
         let circuit = self.fresh_circuit();
         let Wish { id, dest, blob, proof_hash, avoid } = wish;
+        let Whereabouts { way, distance } = whereabouts;
         let tag = path_tag(&id.0, &dest);
-        let alternatives = self.first_hops(&id, &tag, &avoid, hops);
+        let alternatives = self.first_hops(&id, &tag, &way, &avoid, hops);
         let refusal = if self.own.len() >= self.limits.own_max {
             Some(Reason::Limit)
         } else if blob.len() > BLOB_LEN_MAX {
@@ -129,12 +133,13 @@ impl Paths {
             id,
             tag,
             proof_hash,
+            way,
             blob,
             avoid,
             hop_limit: HOPS_MAX - offset,
-            budget: BUDGET_MAX,
+            budget: BUDGET_MIN.saturating_add(BUDGET_PER_DISTANCE.saturating_mul(distance)).min(BUDGET_MAX),
             started: now.instant,
-            deadline: now.instant + SETUP_TIME,
+            deadline: now.instant + (SETUP_TIME + SETUP_TIME_PER_DISTANCE * u32::from(distance)).min(SETUP_TIME_MAX),
             alternatives,
             branch: None,
             last: Reason::Unreachable,
@@ -152,10 +157,11 @@ impl Paths {
         &self,
         id: &SetupId,
         tag: &[u8; 16],
+        way: &Way,
         avoid: &Avoid,
         hops: &dyn NextHops,
     ) -> smallvec::SmallVec<[PeerId; 4]> {
-        let Hops::Via(mut via) = hops.toward(&id.0, tag) else { return smallvec::SmallVec::new() };
+        let Hops::Via(mut via) = hops.toward(&id.0, tag, way) else { return smallvec::SmallVec::new() };
         if !avoid.setups.is_empty() {
             let others = hops.others(&id.0);
             via.extend(others.into_iter().filter(|other| !via.contains(other)).collect::<Vec<_>>());

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::attempt::{Attempt, patience};
 use super::legs::{Leg, Switch};
-use super::limits::{BUDGET_MAX, HOPS_MAX, IDLE_TIME, SETUP_TIME};
+use super::limits::{BUDGET_MAX, HOPS_MAX, IDLE_TIME, SETUP_TIME, SETUP_TIME_MAX};
 use super::paths::{Circuit, End, Paths, State, flow_down, flow_up};
 use super::{Event, Hops, NextHops, PathId, Reason};
 use crate::crypto::{PeerId, hash};
@@ -108,7 +108,7 @@ impl Paths {
             refuse(self, Reason::Loop);
             return Ok(());
         }
-        let hops = hops.toward(&open.id.0, &open.tag);
+        let hops = hops.toward(&open.id.0, &open.tag, &open.way);
         if open.avoid.strict && hops != Hops::Here && self.trails.crosses(&open.avoid) {
             refuse(self, Reason::Loop);
             return Ok(());
@@ -151,12 +151,13 @@ impl Paths {
             id: open.id,
             tag: open.tag,
             proof_hash: open.proof_hash,
+            way: open.way,
             blob: open.blob,
             avoid: open.avoid,
             hop_limit: open.hop_limit.min(HOPS_MAX),
             budget: open.budget.min(BUDGET_MAX),
             started: now,
-            deadline: now + patience(open.patience_ms, SETUP_TIME),
+            deadline: now + patience(open.patience_ms, SETUP_TIME_MAX),
             alternatives,
             branch: None,
             last: Reason::Unreachable,

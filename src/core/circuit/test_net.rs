@@ -40,7 +40,7 @@ pub(super) struct Known<'a> {
 }
 
 impl NextHops for Known<'_> {
-    fn toward(&self, id: &[u8; 16], tag: &[u8; 16]) -> Hops {
+    fn toward(&self, id: &[u8; 16], tag: &[u8; 16], _way: &Way) -> Hops {
         let Some(dest) = self.net.nodes.keys().find(|n| path_tag(id, &peer(**n)) == *tag) else {
             return Hops::Via(SmallVec::new());
         };
@@ -130,7 +130,7 @@ impl Net {
     /// Opens a path as wished.
     pub(super) fn open_as(&mut self, from: u8, wish: Wish) -> PathId {
         let known = Known { net: self, me: from };
-        let path = self.node(from).open(self.now, wish, &known);
+        let path = self.node(from).open(self.now, wish, Whereabouts::default(), &known);
         self.run();
         path
     }

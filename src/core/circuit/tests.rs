@@ -48,7 +48,8 @@ fn a_refusal_reaches_the_opener() {
     let mut net = Net::line(3);
     // The destination cannot prove that it is meant: its reveal hashes to something else.
     let known = Known { net: &net, me: 1 };
-    let path = net.node(1).open(net.now, Wish { proof_hash: [0; 32], ..wish(1, 3) }, &known);
+    let wish = Wish { proof_hash: [0; 32], ..wish(1, 3) };
+    let path = net.node(1).open(net.now, wish, Whereabouts::default(), &known);
     net.run();
     assert_eq!(*net.last(1), Event::Failed { path, reason: Reason::Refused });
     net.assert_empty();
@@ -128,6 +129,7 @@ fn the_budget_ends_a_set_up() {
         budget: 0,
         patience_ms: 9000,
         avoid: Avoid::default(),
+        way: Way::default(),
         blob: Bytes::new(),
     };
     let known = Known { net: &net, me: 2 };
@@ -183,6 +185,7 @@ fn a_label_of_the_wrong_side_or_in_use_is_an_error() {
             budget: 1,
             patience_ms: 1,
             avoid: Avoid::default(),
+            way: Way::default(),
             blob: Bytes::new(),
         };
         assert!(net.node(2).handle_message(net.now, peer(1), kind::PATH_OPEN, &open.encode(), &known).is_err());

@@ -86,6 +86,8 @@ pub enum Context {
     RouteTag,
     /// The order of neighbours at equal metric, per destination.
     RouteOrder,
+    /// The place of a landmark among landmarks.
+    LandmarkRank,
 }
 
 impl Context {
@@ -134,6 +136,7 @@ impl Context {
             Self::RouteChain => "tarnet routing chain v1",
             Self::RouteTag => "tarnet routing next-hop tag v1",
             Self::RouteOrder => "tarnet routing order v1",
+            Self::LandmarkRank => "tarnet routing landmark rank v1",
         }
     }
 }

@@ -28,6 +28,8 @@ struct Sweep {
 /// What is to be handed over.
 #[derive(Default)]
 pub(super) struct Handover {
+    /// Nobody is served: the network forms.
+    pub(super) off: bool,
     came: BTreeSet<PeerId>,
     /// When the first of them came.
     since: Option<Instant>,
@@ -86,7 +88,10 @@ impl Handover {
 impl<S: Store> Dht<S> {
     /// A contact is live now: it may be among the nearest to what we hold.
     pub(super) fn handover_to(&mut self, now: Now, peer: PeerId) {
-        if self.handover.went.remove(&peer).is_none() && self.handover.came.len() < HANDOVER_WAITING {
+        if self.handover.went.remove(&peer).is_none()
+            && !self.handover.off
+            && self.handover.came.len() < HANDOVER_WAITING
+        {
             self.handover.came.insert(peer);
             let since = *self.handover.since.get_or_insert(now.instant);
             let at = (now.instant + HANDOVER_DELAY).min(since + HANDOVER_DELAY_MAX);

@@ -251,6 +251,11 @@ impl<S: Store> Dht<S> {
         }
     }
 
+    /// Whether blocks are handed to contacts that come to be among the nearest to their keys; they are, unless said otherwise.
+    pub fn set_handover(&mut self, on: bool) {
+        self.handover.off = !on;
+    }
+
     /// A peer became reachable: a neighbour, or the destination of a route.
     pub fn contact_up(&mut self, now: Now, peer: PeerId) {
         if peer != self.me && self.contacts.insert(peer) {

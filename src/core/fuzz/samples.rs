@@ -13,6 +13,7 @@ use crate::wire::path::{self, Label, Reason, SetupId};
 use crate::wire::routing::{self, Advert, Item, Marks, OriginProof, Sequence, Subject};
 use crate::wire::session_handshake::{self as handshake, Descriptor, FirstOpen, FirstPayload, Owner, Signed};
 use crate::wire::session_packet::{Ack, Frame, Message, Open};
+use crate::wire::way::{Way, Waypoint};
 use crate::wire::{kind, put_vec16};
 
 /// One or more of everything. The first is a block.
@@ -107,6 +108,7 @@ fn paths() -> [(u8, Bytes); 4] {
         budget: 32,
         patience_ms: 9000,
         avoid: path::Avoid { setups: smallvec::smallvec![SetupId([8; 16])], strict: true },
+        way: way(),
         blob: blob.clone(),
     };
     let opened = path::Opened { label, reveal: [7; 32], hops: 3, parted: true, blob };
@@ -130,16 +132,30 @@ fn second_refill() -> Vec<u8> {
     routing::Refill { wanted: vec![] }.encode().to_vec()
 }
 
+/// A way of two waypoints.
+fn way() -> Way {
+    Way::new(vec![Waypoint { short: [7; 8], left: 300 }, Waypoint { short: [8; 8], left: 9 }])
+}
+
+/// A place.
+pub(super) fn place() -> routing::Place {
+    let keys = SigningKey::from_seed(&[1; 32]);
+    routing::Place::sign(&keys, 5, vec![way()], Bytes::from_static(b"hello")).expect("a short blob")
+}
+
 /// Messages of routing.
-fn routes() -> [(u8, Bytes); 10] {
+fn routes() -> [(u8, Bytes); 12] {
     let proof = OriginProof { key: [1; 32], epoch: 2, anchor: [3; 16], flags: 0, signature: [4; 64] };
     let item = |subject| Item { subject, seq: 3, metric: 2, tag: [5; 4], chain: [6; 16] };
-    let items =
-        vec![item(Subject::Known { short: [7; 8], epoch_low: 2 }), item(Subject::Proven(Box::new(proof.clone())))];
+    let items = vec![
+        item(Subject::Known { short: [7; 8], epoch_low: 2, landmark: true }),
+        item(Subject::Proven(Box::new(proof.clone()))),
+    ];
     let advert = Advert { marks: Marks { start: true, end: false }, number: 9, items, signature: [8; 64] };
     let sequence = Sequence { epoch: 2, seq: 3 };
     let gone = routing::Retraction { short: [7; 8], sequence };
     let (dest, nonce, payload) = (PeerId([9; 32]), [1; 8], Bytes::from_static(b"payload"));
+    let place = routing::PlaceRequest::Put(place()).encode();
     [
         (kind::ADVERT, advert.encode()),
         (kind::WITHDRAW, routing::encode_retractions(&[gone, gone])),
@@ -149,7 +165,18 @@ fn routes() -> [(u8, Bytes); 10] {
         (kind::DIGEST, routing::Digest { sum: 5, count: 6 }.encode()),
         (kind::PROBE, routing::Probe { nonce, dest, hops_left: 4 }.encode()),
         (kind::PROBE_FOUND, routing::ProbeFound { nonce, proof, seq: 3, metric: 2, chain: [6; 16] }.encode()),
-        (kind::ROUTED, routing::Routed { dest, hops_left: 5, token: nonce, payload: payload.clone() }.encode()),
+        (
+            kind::ROUTED,
+            routing::Routed { dest, hops_left: 5, token: nonce, way: way(), payload: payload.clone() }.encode(),
+        ),
+        (
+            kind::REGISTER,
+            routing::Register { landmark: dest, hops_left: 5, token: nonce, distance: 7, way: way() }.encode(),
+        ),
+        (
+            kind::PLACE,
+            routing::Routed { dest, hops_left: 5, token: nonce, way: Way::default(), payload: place }.encode(),
+        ),
         (kind::ROUTED_ANSWER, routing::RoutedAnswer { token: nonce, payload }.encode()),
     ]
 }

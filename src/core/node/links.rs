@@ -211,6 +211,7 @@ impl<S: Store> Node<S> {
                     _ => CircuitFailure::NoRoute,
                 };
                 if let Some(carrier) = self.carriers.remove_path(path) {
+                    self.way_failed(now, carrier);
                     self.sessions.handle_circuit_failed(now, carrier, why);
                 }
             }
@@ -218,6 +219,7 @@ impl<S: Store> Node<S> {
                 tracing::debug!(?path, ?reason, "path closed");
                 if let Some(carrier) = self.carriers.remove_path(path) {
                     self.hops.remove(&carrier);
+                    self.bound_for.remove(&carrier);
                     self.sessions.handle_circuit_closed(now, carrier);
                 }
             }

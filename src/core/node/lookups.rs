@@ -44,6 +44,8 @@ pub(super) struct Lookups {
     next_token: u64,
     tokens: HashMap<u64, ReturnToken>,
     token_order: VecDeque<u64>,
+    /// Queries of a node that has no DHT.
+    denied: VecDeque<QueryId>,
 }
 
 impl Lookups {
@@ -89,7 +91,10 @@ impl<S: Store> Node<S> {
                 }
                 routing::Event::Answer { payload, .. } => self.dht.handle_message(now, Via::Link(self.me), &payload),
                 routing::Event::Persist(epoch) => self.events.push_back(Event::Persist(Persist::Epoch(epoch))),
-                routing::Event::Found { lookup, dest } => self.on_route_found(now, lookup, dest),
+                routing::Event::Found { lookup, .. } => self.on_route_found(now, lookup),
+                routing::Event::Located { lookup, dest, blob } => self.on_located(now, lookup, dest, &blob),
+                routing::Event::NotLocated { lookup, .. } => self.on_not_located(now, lookup),
+                routing::Event::Listed { peers } => self.on_listed(now, &peers),
                 routing::Event::NotFound { lookup, .. } => self.on_route_missing(now, lookup),
             }
         }
@@ -113,6 +118,10 @@ impl<S: Store> Node<S> {
                 self.counters.dht_unsent += 1;
             }
         }
+        while let Some(query) = self.lookups.denied.pop_front() {
+            busy = true;
+            self.on_query_done(now, query, Outcome::TimedOut);
+        }
         while let Some(event) = self.dht.poll_event() {
             busy = true;
             match event {
@@ -124,34 +133,43 @@ impl<S: Store> Node<S> {
         busy
     }
 
-    /// A peer became reachable. What is published is stored again only when the contacts have grown by half since
-    /// the last time: storers hand blocks to newly close peers by themselves, and in a large network somebody comes
-    /// up all the time.
-    pub(super) fn contact_up(&mut self, now: Now, peer: PeerId) {
-        self.dht.contact_up(now, peer);
-        let contacts = self.dht.contacts_len();
-        if contacts > self.contacts_at_restore + self.contacts_at_restore / 2 {
-            self.contacts_at_restore = contacts;
-            self.publisher.handle_network_grown(now);
+    /// Whether the DHT is asked for a Hello on a request's behalf.
+    pub(super) fn seeks_hello(&self, want: WantId) -> bool {
+        self.hello_query(want).is_some()
+    }
+
+    /// Stops asking the DHT for a Hello.
+    pub(super) fn end_hello_query(&mut self, want: WantId) {
+        if let Some(query) = self.hello_query(want) {
+            self.lookups.queries.remove(&query);
+            self.dht.cancel(query);
         }
     }
 
-    /// A peer went away. After a loss, growth counts from what is left.
-    pub(super) fn contact_down(&mut self, now: Now, peer: PeerId) {
-        self.dht.contact_down(now, peer);
-        self.contacts_at_restore = self.contacts_at_restore.min(self.dht.contacts_len());
+    /// The query for a Hello on a request's behalf.
+    fn hello_query(&self, want: WantId) -> Option<QueryId> {
+        let is_it = |purpose: &Purpose| matches!(purpose, Purpose::HelloFor(asker, ..) if *asker == want);
+        self.lookups.queries.iter().find(|(_, purpose)| is_it(purpose)).map(|(query, _)| *query)
     }
 
     /// Looks for blocks.
     pub(super) fn query(&mut self, now: Now, purpose: Purpose, key: DhtKey, kind: Kind) {
         let query = self.lookups.add(purpose);
-        self.dht.get(now, query, key, kind);
+        if self.has_dht {
+            self.dht.get(now, query, key, kind);
+        } else {
+            self.lookups.denied.push_back(query);
+        }
     }
 
     /// Stores a block.
     pub(super) fn store(&mut self, now: Now, purpose: Purpose, block: Block) {
         let query = self.lookups.add(purpose);
-        self.dht.put(now, query, block);
+        if self.has_dht {
+            self.dht.put(now, query, block);
+        } else {
+            self.lookups.denied.push_back(query);
+        }
     }
 
     /// A block was found.

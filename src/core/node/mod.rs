@@ -7,6 +7,7 @@
 //! ([`limits::WANTS_LEN_MAX`]) with a deadline each.
 
 mod carriers;
+mod contacts;
 mod event;
 pub mod limits;
 mod links;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 pub use event::{Counters, Event, Input, Output, Persist, Resolution, Target, WantError, WantId, Wanted};
 
 use carriers::Carriers;
+use contacts::{Filler, Forming};
 use lookups::Lookups;
 use wants::Wants;
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub saved_keys: Option<zeroize::Zeroizing<Vec<u8>>>,
     /// Addresses that the Hello names.
     pub advertise: Vec<String>,
+    /// Whether this node takes part in the DHT. Without, it finds peers by the landmarks' directory alone, and no names.
+    pub dht: bool,
     /// The suffix under which every name also works, e.g. `tarnet.alt`.
     pub suffix: String,
     /// Bytes that all sessions together hold, at most.
@@ -67,6 +71,8 @@ pub struct Node<S: Store> {
     paths: Paths,
     sessions: Sessions,
     dht: Dht<S>,
+    /// Whether it is used at all.
+    has_dht: bool,
     zones: Zones,
     resolver: Resolver,
     suffix: String,
@@ -77,9 +83,15 @@ pub struct Node<S: Store> {
     hops: HashMap<CarrierId, u16>,
     lookups: Lookups,
     wants: Wants,
-    /// Connections that wait for a probe.
+    /// Connections that wait for a place or a probe.
     probing: HashMap<routing::LookupId, Arc<session::Descriptor>>,
+    /// Machines whose Hello is sought at landmarks.
+    locating: HashMap<routing::LookupId, PeerId>,
+    /// Whom a circuit of ours leads to.
+    bound_for: HashMap<CarrierId, PeerId>,
     hello: names::HelloPublisher,
+    filler: Filler,
+    forming: Forming,
     events: VecDeque<Event>,
     /// DHT contacts when everything published was last stored again.
     contacts_at_restore: usize,
@@ -93,8 +105,8 @@ pub struct Node<S: Store> {
 struct TowardPeers<'a>(&'a Routing, &'a Links);
 
 impl NextHops for TowardPeers<'_> {
-    fn toward(&self, id: &[u8; 16], tag: &[u8; 16]) -> circuit::Hops {
-        match self.0.next_hops_for_tag(id, tag) {
+    fn toward(&self, id: &[u8; 16], tag: &[u8; 16], way: &circuit::Way) -> circuit::Hops {
+        match self.0.next_hops_for_tag(id, tag, way) {
             routing::Hops::Here => circuit::Hops::Here,
             routing::Hops::Via(hops) => circuit::Hops::Via(hops.into_iter().map(|(peer, _)| peer).collect()),
         }
@@ -113,6 +125,8 @@ impl<S: Store> Node<S> {
     pub fn new(now: Now, config: Config, store: S, mut rng: Rng) -> Self {
         let key = Arc::clone(&config.links.keys);
         let me = key.public().peer_id();
+        let mut dht = Dht::new(me, rng.fork("dht"), store, dht::Limits::default());
+        dht.set_handover(false);
         let aes = config.links.aes;
         let sessions = session::table::Config { node_key: Arc::clone(&key), aes, saved: config.saved_keys };
         Self {
@@ -121,7 +135,8 @@ impl<S: Store> Node<S> {
             routing: Routing::new(now, Arc::clone(&key), rng.fork("routing"), config.routing, config.epoch),
             paths: Paths::new(me, rng.fork("paths"), config.paths),
             sessions: Sessions::new(now, sessions, rng.fork("sessions")),
-            dht: Dht::new(me, rng.fork("dht"), store, dht::Limits::default()),
+            has_dht: config.dht,
+            dht,
             zones: Zones::default(),
             resolver: Resolver::new(),
             suffix: config.suffix,
@@ -132,7 +147,11 @@ impl<S: Store> Node<S> {
             lookups: Lookups::default(),
             wants: Wants::default(),
             probing: HashMap::new(),
+            locating: HashMap::new(),
+            bound_for: HashMap::new(),
             hello: names::HelloPublisher::new(config.advertise),
+            filler: Filler::new(now, rng.fork("contacts")),
+            forming: Forming::new(now),
             events: VecDeque::new(),
             contacts_at_restore: 0,
             counters: Counters::default(),
@@ -176,7 +195,9 @@ impl<S: Store> Node<S> {
         self.resolver.handle_timeout(now, &self.zones);
         self.publisher.handle_timeout(now);
         self.handle_want_timeouts(now);
+        self.end_forming(now);
         self.refresh_hello(now);
+        self.fill_contacts(now);
     }
 
     /// The next thing to do. Ends with a timeout once nothing is left.
@@ -219,6 +240,8 @@ impl<S: Store> Node<S> {
             self.publisher.poll_timeout(),
             self.wants.poll_timeout(),
             self.hello.poll_timeout(),
+            self.forming.poll_timeout(),
+            self.filler.poll_timeout(),
         ];
         machines.into_iter().fold(None, earliest)
     }

@@ -34,6 +34,13 @@ impl HelloPublisher {
         self.due = Some(now.instant);
     }
 
+    /// Others than before are nearest: to be published again, if it was.
+    pub(super) fn again(&mut self, now: Now) {
+        if self.descriptor.is_some() {
+            self.due = Some(now.instant);
+        }
+    }
+
     /// When to publish next.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.due
@@ -128,7 +135,10 @@ impl<S: Store> Node<S> {
             expiry: UnixTime(now.unix.0.saturating_add(HELLO_LIFE.as_secs())),
         };
         match dht::seal_hello(&self.key, &hello) {
-            Ok(block) => self.store(now, Purpose::OwnHello, block),
+            Ok(block) => {
+                self.routing.set_blob(now, block.encode().into());
+                self.store(now, Purpose::OwnHello, block);
+            }
             Err(error) => tracing::warn!(%error, "the Hello cannot be published"),
         }
     }

@@ -3,7 +3,7 @@
 use super::carriers::Way;
 use super::event::{Event, Persist};
 use super::{Node, TowardPeers};
-use crate::circuit::{Reason, Wish};
+use crate::circuit::{Reason, Way as PathWay, Whereabouts, Wish};
 use crate::dht::Store;
 use crate::session::table::Event as TableEvent;
 use crate::session::{Acting, CarrierId, CircuitFailure, Incoming, Owner};
@@ -50,10 +50,15 @@ impl<S: Store> Node<S> {
 
     /// Builds a circuit of one hop: a path, or the short way to a session of this node.
     fn build_circuit(&mut self, now: Now, carrier: CarrierId, wish: Wish) {
-        if wish.dest != self.me {
+        let node = wish.dest;
+        if node != self.me {
+            let way = if self.routing.reaches(&node) { PathWay::default() } else { self.routing.way_to(now, &node) };
+            let near = self.routing.next_hops(&node).first().map(|(_, cost)| *cost);
+            let distance = near.or_else(|| self.routing.distance_over(&way)).map_or(0, |cost| cost.0);
             let hops = TowardPeers(&self.routing, &self.links);
-            let path = self.paths.open(now, wish, &hops);
+            let path = self.paths.open(now, wish, Whereabouts { way, distance }, &hops);
             self.carriers.join(carrier, path);
+            self.bound_for.insert(carrier, node);
             return;
         }
         let other = self.sessions.next_carrier();
@@ -70,6 +75,7 @@ impl<S: Store> Node<S> {
     /// Tears a circuit down that sessions do not need any more.
     fn close_circuit(&mut self, now: Now, carrier: CarrierId) {
         self.hops.remove(&carrier);
+        self.bound_for.remove(&carrier);
         match self.carriers.remove(carrier) {
             Some(Way::Path(path)) => self.paths.close(now, path, Reason::Closed),
             Some(Way::Loop(other)) => self.sessions.handle_circuit_closed(now, other),

@@ -27,6 +27,24 @@ impl<S: Store> Node<S> {
         self.routing.routes()
     }
 
+    /// Landmarks that routing keeps, and whether this node is one.
+    #[must_use]
+    pub fn landmarks(&self) -> (usize, bool) {
+        self.routing.landmarks()
+    }
+
+    /// Landmarks that lead to this node, and those that keep its place.
+    #[must_use]
+    pub fn home(&self) -> (usize, usize) {
+        self.routing.home()
+    }
+
+    /// What routing dropped, refused or sent.
+    #[must_use]
+    pub fn routing_counters(&self) -> crate::routing::Counters {
+        self.routing.counters()
+    }
+
     /// The DHT at a glance.
     #[must_use]
     pub fn dht_status(&self) -> dht::Status {

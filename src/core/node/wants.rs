@@ -14,9 +14,9 @@ use crate::dht::{self, Hello, Store};
 use crate::names::{Answer, Name, ResolveError, ResolveId, ResolveOptions, TraceStep};
 use crate::routing::LookupId;
 use crate::session::table::Failure;
-use crate::session::{Acting, ChannelRef, ConnectId, Descriptor, Mode, OpenRequest, Owner, Port, Refusal};
+use crate::session::{Acting, CarrierId, ChannelRef, ConnectId, Descriptor, Mode, OpenRequest, Owner, Port, Refusal};
 use crate::time::{Instant, Now, Timers};
-use crate::wire::block::Kind;
+use crate::wire::block::{Block, Kind};
 
 /// The port of pings: nobody listens there, and the refusal is an answer of the authenticated far end.
 const PING_PORT: &str = "tarnet-ping";
@@ -42,6 +42,10 @@ struct Want {
     label: Option<String>,
     /// The descriptor was looked up past the cache already.
     fresh: bool,
+    /// The descriptor that was tried last.
+    tried: Option<Arc<Descriptor>>,
+    /// A probe was sent although the node's place is known: nothing is reached there.
+    probed: bool,
 }
 
 /// All requests under way.
@@ -110,7 +114,10 @@ impl<S: Store> Node<S> {
         } else {
             let limit = if matches!(goal, Goal::Block) { DHT_TIME_MAX } else { CONNECT_TIME_MAX };
             self.wants.timers.set(want, now.instant + limit);
-            self.wants.wants.insert(want, Want { goal, acting, owner: None, label: None, fresh: false });
+            self.wants.wants.insert(
+                want,
+                Want { goal, acting, owner: None, label: None, fresh: false, tried: None, probed: false },
+            );
             return true;
         };
         self.events.push_back(Event::Failed { want, why });
@@ -146,6 +153,7 @@ impl<S: Store> Node<S> {
             self.sessions.cancel(now, ConnectId(want.0));
             self.resolver.cancel(ResolveId(want.0));
             self.probing.remove(&LookupId(want.0));
+            self.locating.remove(&LookupId(want.0));
             self.wants.names.remove(&want);
             if let Some(found) = self.wants.wants.remove(&want) {
                 let why = if found.owner.is_none() { WantError::NameTimeout } else { WantError::Timeout };
@@ -204,6 +212,10 @@ impl<S: Store> Node<S> {
                 self.resolver.resolve_node(now, ResolveId(want.0), service, &self.zones, ResolveOptions { fresh });
             }
             Owner::Peer(peer) => {
+                if self.routing.has_directory() {
+                    self.locating.insert(LookupId(want.0), peer);
+                    self.routing.locate(now, LookupId(want.0), peer);
+                }
                 let purpose = Purpose::HelloFor(want, peer, None);
                 self.query(now, purpose, dht::hello_key(&peer), Kind::Hello);
             }
@@ -212,9 +224,51 @@ impl<S: Store> Node<S> {
 
     /// The descriptor that a machine's Hello holds.
     pub(super) fn on_node_hello(&mut self, now: Now, want: WantId, hello: Option<Hello>) {
+        let lookup = LookupId(want.0);
         match hello {
-            Some(hello) => self.on_node_record(now, ResolveId(want.0), Ok(hello.descriptor)),
+            Some(hello) => {
+                self.locating.remove(&lookup);
+                self.on_node_record(now, ResolveId(want.0), Ok(hello.descriptor));
+            }
+            // The landmarks may still know it.
+            None if self.locating.contains_key(&lookup) => {}
             None => self.fail(want, WantError::NoRoute),
+        }
+    }
+
+    /// Landmarks know where a machine is, and have its Hello.
+    pub(super) fn on_located(&mut self, now: Now, lookup: LookupId, peer: PeerId, blob: &[u8]) {
+        if self.probing.contains_key(&lookup) {
+            if self.routing.reaches_far(now, &peer) {
+                return self.on_route_found(now, lookup);
+            }
+            // It says that it is where nobody knows the way: a probe is what is left.
+            return self.routing.lookup(now, lookup, peer);
+        }
+        if self.locating.remove(&lookup).is_none() {
+            return;
+        }
+        let block = Block::decode(blob).ok().filter(|block| block.verify(now.unix).is_ok());
+        let want = WantId(lookup.0);
+        match block.and_then(|block| dht::open_hello(&peer, &block)) {
+            Some(hello) => {
+                self.end_hello_query(want);
+                self.on_node_hello(now, want, Some(hello));
+            }
+            None => self.on_not_located(now, lookup),
+        }
+    }
+
+    /// No landmark knows a machine.
+    pub(super) fn on_not_located(&mut self, now: Now, lookup: LookupId) {
+        if let Some(descriptor) = self.probing.get(&lookup) {
+            let node = descriptor.node;
+            return self.routing.lookup(now, lookup, node);
+        }
+        self.locating.remove(&lookup);
+        let want = WantId(lookup.0);
+        if !self.seeks_hello(want) {
+            self.on_node_hello(now, want, None);
         }
     }
 
@@ -237,15 +291,32 @@ impl<S: Store> Node<S> {
 
     /// Makes sure that there are next hops to the descriptor's node.
     fn reach(&mut self, now: Now, want: WantId, descriptor: Arc<Descriptor>) {
-        if descriptor.node == self.me || !self.routing.next_hops(&descriptor.node).is_empty() {
+        let node = descriptor.node;
+        if let Some(found) = self.wants.wants.get_mut(&want) {
+            found.tried = Some(descriptor.clone());
+        }
+        if node == self.me || self.routing.reaches_far(now, &node) {
             return self.open_channel(now, want, &descriptor);
         }
-        self.probing.insert(LookupId(want.0), descriptor.clone());
-        self.routing.lookup(now, LookupId(want.0), descriptor.node);
+        self.probing.insert(LookupId(want.0), descriptor);
+        if self.routing.has_directory() {
+            self.routing.locate(now, LookupId(want.0), node);
+        } else {
+            self.routing.lookup(now, LookupId(want.0), node);
+        }
     }
 
-    /// A probe found a way.
-    pub(super) fn on_route_found(&mut self, now: Now, lookup: LookupId, _dest: PeerId) {
+    /// A circuit came to nothing: where its node said to be may be outdated, so it is looked up for the next try.
+    pub(super) fn way_failed(&mut self, now: Now, carrier: CarrierId) {
+        let Some(node) = self.bound_for.remove(&carrier) else { return };
+        if !self.routing.reaches(&node) && self.routing.has_directory() {
+            self.routing.forget_place(&node);
+            self.routing.locate(now, LookupId(u64::MAX), node);
+        }
+    }
+
+    /// A place or a probe shows a way.
+    pub(super) fn on_route_found(&mut self, now: Now, lookup: LookupId) {
         if let Some(descriptor) = self.probing.remove(&lookup) {
             self.open_channel(now, WantId(lookup.0), &descriptor);
         }
@@ -319,6 +390,14 @@ impl<S: Store> Node<S> {
         if let Some(owner) = found.owner.filter(|_| stale && !found.fresh) {
             found.fresh = true;
             return self.find_node(now, want, owner);
+        }
+        if let Some(descriptor) = found.tried.clone().filter(|_| why == Failure::NoRoute && !found.probed)
+            && !self.routing.reaches(&descriptor.node)
+        {
+            found.probed = true;
+            let (lookup, node) = (LookupId(want.0), descriptor.node);
+            self.probing.insert(lookup, descriptor);
+            return self.routing.lookup(now, lookup, node);
         }
         let why = match why {
             Failure::NoRoute | Failure::Rejected | Failure::BadDescriptor => WantError::NoRoute,

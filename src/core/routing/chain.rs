@@ -1,30 +1,47 @@
 //! The hash chain that authenticates a destination's sequence numbers and metrics (SEAD,
 //! Hu, Johnson, Perrig 2003). The element of (seq, metric) is the secret hashed
-//! `(SEQ_END - 1 - seq) * METRIC_END + metric` times: a newer sequence or a smaller metric
+//! `(SEQ_END - 1 - seq) * span + metric` times, where metrics are below the span, longer for
+//! landmarks (checking takes up to a span of hashes): a newer sequence or a smaller metric
 //! lies nearer to the secret, so nobody can claim either without having heard it. The
 //! end of the chain, the anchor, is signed once per epoch. One can claim the same
 //! distance as whom one heard; research/routing.md §6.1 accepts that.
 
-use crate::crypto::{Context, PeerId, derive, keyed_mac};
-use crate::wire::routing::{Element, METRIC_END, SEQ_END};
-
-/// Steps from the secret to the anchor.
-const LENGTH: u32 = SEQ_END as u32 * METRIC_END as u32;
+use crate::crypto::{Context, PeerId, derive, keyed_mac, stands_in};
+use crate::wire::routing::{Element, OriginProof, SEQ_END};
 
 /// The hash of one destination's chain in one epoch.
 #[derive(Debug, Clone)]
 pub(super) struct Chain {
     key: [u8; 32],
+    span: u16,
 }
 
 impl Chain {
-    /// The chain of a destination's epoch.
-    pub(super) fn new(dest: &PeerId, epoch: u32) -> Self {
-        Self { key: derive(Context::RouteChain, &[&dest.0, &epoch.to_le_bytes()]) }
+    /// The chain of a destination's epoch, for metrics below `span`.
+    pub(super) fn new(dest: &PeerId, epoch: u32, span: u16) -> Self {
+        Self { key: derive(Context::RouteChain, &[&dest.0, &epoch.to_le_bytes()]), span }
+    }
+
+    /// Steps from the secret to the anchor.
+    fn length(&self) -> u32 {
+        u32::from(SEQ_END) * u32::from(self.span)
+    }
+
+    /// Steps from the secret to the element of (seq, metric).
+    fn position(&self, seq: u8, metric: u16) -> u32 {
+        u32::from((SEQ_END - 1).saturating_sub(seq)) * u32::from(self.span) + u32::from(metric)
     }
 
     /// The element `steps` further from the secret.
     pub(super) fn advance(&self, element: &Element, steps: u32) -> Element {
+        if stands_in() {
+            let (steps_so_far, rest) = element.split_first_chunk().expect("16 bytes");
+            let at = u64::from_le_bytes(*steps_so_far).wrapping_add(u64::from(steps));
+            let mut out = *element;
+            out[..8].copy_from_slice(&at.to_le_bytes());
+            out[8..].copy_from_slice(rest);
+            return out;
+        }
         (0..steps).fold(*element, |element, _| {
             let mut next = Element::default();
             next.copy_from_slice(&keyed_mac(&self.key, &element)[..16]);
@@ -42,19 +59,20 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Begins with the signed anchor.
-    pub(super) fn new(dest: &PeerId, epoch: u32, anchor: Element) -> Self {
-        Self { chain: Chain::new(dest, epoch), position: LENGTH, element: anchor }
+    /// Begins with the anchor of a proof that holds.
+    pub(super) fn new(dest: &PeerId, proof: &OriginProof) -> Self {
+        let chain = Chain::new(dest, proof.epoch, proof.span());
+        Self { position: chain.length(), chain, element: proof.anchor }
     }
 
     /// Hashes that checking an element of (seq, metric) takes.
     pub(super) fn price(&self, seq: u8, metric: u16) -> u32 {
-        self.position.abs_diff(position(seq, metric))
+        self.position.abs_diff(self.chain.position(seq, metric))
     }
 
     /// Whether `element` is that of (seq, metric); learns from it.
     pub(super) fn check(&mut self, seq: u8, metric: u16, element: &Element) -> bool {
-        let position = position(seq, metric);
+        let position = self.chain.position(seq, metric);
         if position >= self.position {
             return self.chain.advance(&self.element, position - self.position) == *element;
         }
@@ -71,18 +89,13 @@ impl Verifier {
     }
 }
 
-/// Steps from the secret to the element of (seq, metric).
-fn position(seq: u8, metric: u16) -> u32 {
-    u32::from((SEQ_END - 1).saturating_sub(seq)) * u32::from(METRIC_END) + u32::from(metric)
-}
-
 /// The elements of metric 0 by sequence number, and the anchor, from the secret. The former are secret until their turn.
 pub(super) fn unroll(chain: &Chain, secret: Element) -> (Vec<Element>, Element) {
     let mut origins = Vec::with_capacity(usize::from(SEQ_END));
     let mut element = secret;
     for _ in 0..SEQ_END {
         origins.push(element);
-        element = chain.advance(&element, u32::from(METRIC_END));
+        element = chain.advance(&element, u32::from(chain.span));
     }
     origins.reverse();
     (origins, element)
@@ -91,13 +104,15 @@ pub(super) fn unroll(chain: &Chain, secret: Element) -> (Vec<Element>, Element) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::routing::VICINITY_END;
 
     /// A chain with its elements and a fresh verifier.
     fn chain() -> (Chain, Vec<Element>, Verifier) {
         let dest = PeerId([5; 32]);
-        let chain = Chain::new(&dest, 3);
+        let chain = Chain::new(&dest, 3, VICINITY_END);
         let (origins, anchor) = unroll(&chain, [9; 16]);
-        (chain, origins, Verifier::new(&dest, 3, anchor))
+        let proof = OriginProof { key: [0; 32], epoch: 3, anchor, flags: 0, signature: [0; 64] };
+        (chain, origins, Verifier::new(&dest, &proof))
     }
 
     #[test]

@@ -5,19 +5,20 @@ use bytes::Bytes;
 
 use super::leases::Leases;
 use super::limits::{ANSWERS_MAX, HOPS_SLACK, TOKEN_LIFE};
-use super::{Error, Event, Limits, RequestId, ReturnToken, Routing, SendError, To};
+use super::{Cost, Error, Event, Limits, RequestId, ReturnToken, Routing, SendError, To};
 use crate::crypto::PeerId;
 use crate::defence::{self, Defence};
 use crate::time::{Instant, Now};
 use crate::wire::kind;
 use crate::wire::routing::{PAYLOAD_MAX, Routed, RoutedAnswer};
+use crate::wire::way::Way;
 
 /// No answer is wanted.
 const NO_TOKEN: [u8; 8] = [0; 8];
 
 /// Who waits for an answer.
 #[derive(Debug, Clone, Copy)]
-enum Asker {
+pub(super) enum Asker {
     /// This node.
     Ourselves(RequestId),
     /// A neighbour, which knows the datagram by its own token.
@@ -73,14 +74,40 @@ impl Routing {
         if payload.len() > PAYLOAD_MAX {
             return Err(SendError::TooLong);
         }
-        let (via, cost) = self.next_hops(&to).first().copied().ok_or(SendError::NoRoute)?;
-        let slack = HOPS_SLACK + u16::try_from(self.rng.public_below(u64::from(HOPS_SLACK))).unwrap_or(0);
-        let hops_left = cost.0.saturating_add(cost.0 / 2).saturating_add(slack);
-        self.datagrams.requests += 1;
-        let request = RequestId(self.datagrams.requests);
-        let token = if answerable { self.lease(now.instant, Asker::Ourselves(request), via) } else { NO_TOKEN };
-        self.send(To::One(via), kind::ROUTED, Routed { dest: to, hops_left, token, payload }.encode());
+        let near = self.next_hops(&to).first().copied();
+        let way = if near.is_some() { Way::default() } else { self.way_to(now, &to) };
+        let (via, cost) = near.or_else(|| self.toward_way(&way).first().copied()).ok_or(SendError::NoRoute)?;
+        let hops_left = self.hops_for(cost);
+        let request = self.fresh_request();
+        let asker = Asker::Ourselves(request);
+        let token = if answerable { self.lease(now.instant, asker, via, ANSWERS_MAX) } else { NO_TOKEN };
+        self.send(To::One(via), kind::ROUTED, Routed { dest: to, hops_left, token, way, payload }.encode());
         Ok(request)
+    }
+
+    /// A number for a request.
+    fn fresh_request(&mut self) -> RequestId {
+        self.datagrams.requests += 1;
+        RequestId(self.datagrams.requests)
+    }
+
+    /// A number for a request of our own that has one answer, and the token that goes with it.
+    pub(super) fn request(&mut self, now: Instant, via: PeerId) -> (RequestId, [u8; 8]) {
+        let request = self.fresh_request();
+        (request, self.lease(now, Asker::Ourselves(request), via, 1))
+    }
+
+    /// Hops that a datagram gets over a distance: half as much again, and some.
+    pub(super) fn hops_for(&mut self, cost: Cost) -> u16 {
+        let slack = HOPS_SLACK + u16::try_from(self.rng.public_below(u64::from(HOPS_SLACK))).unwrap_or(0);
+        cost.0.saturating_add(cost.0 / 2).saturating_add(slack)
+    }
+
+    /// Answers over a neighbour's token.
+    pub(super) fn answer_token(&mut self, to: PeerId, token: [u8; 8], payload: Bytes) {
+        if token != NO_TOKEN {
+            self.send(To::One(to), kind::ROUTED_ANSWER, RoutedAnswer { token, payload }.encode());
+        }
     }
 
     /// Answers a datagram. An answer after 30 s is lost.
@@ -100,7 +127,10 @@ impl Routing {
     }
 
     /// A token of ours for a datagram that goes to `to`.
-    fn lease(&mut self, now: Instant, asker: Asker, to: PeerId) -> [u8; 8] {
+    pub(super) fn lease(&mut self, now: Instant, asker: Asker, to: PeerId, answers_left: u8) -> [u8; 8] {
+        if let Asker::Neighbour(_, NO_TOKEN) = asker {
+            return NO_TOKEN;
+        }
         let owner = match asker {
             Asker::Ourselves(_) => self.me,
             Asker::Neighbour(peer, _) => peer,
@@ -109,7 +139,7 @@ impl Routing {
         while token == NO_TOKEN || self.datagrams.pending.contains(&token) {
             token = self.rng.public_array();
         }
-        let pending = Pending { asker, to, answers_left: ANSWERS_MAX };
+        let pending = Pending { asker, to, answers_left };
         self.counters.leases_dropped +=
             u64::from(self.datagrams.pending.insert(owner, now + TOKEN_LIFE, token, pending));
         token
@@ -117,22 +147,20 @@ impl Routing {
 
     /// A datagram: ours, or to be passed on.
     pub(super) fn handle_routed(&mut self, now: Instant, from: PeerId, body: &[u8]) -> Result<(), Error> {
-        let Routed { dest, hops_left, token, payload } = Routed::decode(body).map_err(Error::Malformed)?;
+        let Routed { dest, hops_left, token, way, payload } = Routed::decode(body).map_err(Error::Malformed)?;
         if dest == self.me {
             let reply = (token != NO_TOKEN).then_some(ReturnToken { neighbour: from, token });
             self.events.push_back(Event::Datagram { payload, neighbour: from, reply });
             return Ok(());
         }
-        let via = self.next_hops(&dest).into_iter().find(|(via, _)| *via != from);
+        let near = self.next_hops(&dest).into_iter().find(|(via, _)| *via != from);
+        let via = near.or_else(|| self.toward_way(&way).into_iter().find(|(via, _)| *via != from));
         let (Some((via, _)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
             self.counters.datagrams_dropped += 1;
             return Ok(());
         };
-        let token = match token {
-            NO_TOKEN => NO_TOKEN,
-            theirs => self.lease(now, Asker::Neighbour(from, theirs), via),
-        };
-        self.send(To::One(via), kind::ROUTED, Routed { dest, hops_left, token, payload }.encode());
+        let token = self.lease(now, Asker::Neighbour(from, token), via, ANSWERS_MAX);
+        self.send(To::One(via), kind::ROUTED, Routed { dest, hops_left, token, way, payload }.encode());
         Ok(())
     }
 
@@ -154,7 +182,12 @@ impl Routing {
             self.datagrams.pending.remove(&token);
         }
         match asker {
-            Asker::Ourselves(request) => self.events.push_back(Event::Answer { request, payload }),
+            Asker::Ourselves(request) => {
+                if !self.handle_registered(now, request, &payload) && !self.handle_place_answer(now, request, &payload)
+                {
+                    self.events.push_back(Event::Answer { request, payload });
+                }
+            }
             Asker::Neighbour(peer, token) => {
                 self.send(To::One(peer), kind::ROUTED_ANSWER, RoutedAnswer { token, payload }.encode());
             }

@@ -15,10 +15,11 @@ use smallvec::SmallVec;
 
 use super::chain::Verifier;
 use super::limits::{GOOD_NEWS_MIN, ROUTES_MAX};
+use super::table::TablePlace;
 use crate::crypto::{Context, PeerId, derive};
 use crate::defence::{self, Defence};
 use crate::time::Instant;
-use crate::wire::routing::{Element, METRIC_END, OriginProof, Sequence};
+use crate::wire::routing::{Element, METRIC_END, OriginProof, Sequence, Short, short};
 
 /// One neighbour's route.
 #[derive(Debug, Clone)]
@@ -124,6 +125,10 @@ pub(super) struct Entry {
     pub(super) ends_at: Instant,
     /// When its proof was last sent to whoever held an older one.
     pub(super) corrected_at: Option<Instant>,
+    /// Its place among landmarks, the lowest first.
+    pub(super) rank: u64,
+    /// Where the table's indices have it.
+    pub(super) place: TablePlace,
 }
 
 impl Entry {
@@ -151,7 +156,14 @@ impl Entry {
             cause: Cause::Unreachable,
             ends_at: now,
             corrected_at: None,
+            rank: rank(&short(dest)),
+            place: TablePlace::default(),
         }
+    }
+
+    /// Metrics of a live route are below this.
+    pub(super) fn span(&self) -> u16 {
+        self.proof.span()
     }
 
     /// The chosen route.
@@ -207,7 +219,8 @@ impl Entry {
     /// or somebody needs it; then moves the bound, which may make others unusable.
     pub(super) fn select(&mut self, now: Instant, forced: bool) {
         let current = self.best().map(|route| route.via);
-        let reach = |route: &&Route| self.feasible(route) && route.metric() < METRIC_END;
+        let span = self.span();
+        let reach = |route: &&Route| self.feasible(route) && route.metric() < span;
         let Some(newest) = self.routes.iter().filter(reach).map(|route| route.sequence).max() else {
             self.usable = 0;
             return;
@@ -223,7 +236,7 @@ impl Entry {
             self.bound.metric = self.bound.metric.min(chosen.metric());
         }
         let mut routes = std::mem::take(&mut self.routes);
-        let usable = |route: &Route| self.feasible(route) && route.metric() < METRIC_END;
+        let usable = |route: &Route| self.feasible(route) && route.metric() < span;
         routes.sort_by_key(|route| (!usable(route), route.via != chosen.via, route.metric(), route.order));
         self.usable = routes.iter().filter(|route| usable(route)).count();
         self.routes = routes;
@@ -233,6 +246,12 @@ impl Entry {
     pub(super) fn news(&self) -> Option<Told> {
         self.best().map(|route| Told { sequence: route.sequence, metric: route.metric(), via: route.via })
     }
+}
+
+/// Where a landmark stands among landmarks: everybody keeps those of the lowest ranks.
+pub(super) fn rank(short: &Short) -> u64 {
+    let hash = derive(Context::LandmarkRank, &[short]);
+    hash.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 /// A neighbour's place in a destination's order: breaks ties of equal metric without favour.
@@ -249,7 +268,7 @@ mod tests {
     fn entry() -> Entry {
         let dest = PeerId([1; 32]);
         let proof = OriginProof { key: [0; 32], epoch: 1, anchor: [0; 16], flags: 0, signature: [0; 64] };
-        let verifier = Verifier::new(&dest, 1, [0; 16]);
+        let verifier = Verifier::new(&dest, &proof);
         let mut entry = Entry::new(Instant::ZERO, &PeerId([0; 32]), &dest, Arc::new(proof), verifier);
         entry.order = 50;
         entry

@@ -39,7 +39,7 @@ impl LinkCost {
     }
 }
 
-/// Distance of a destination: the sum of link costs, below 1,024 for a live route.
+/// Distance of a destination: the sum of link costs, below 4,096 for a live route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cost(pub u16);
 
@@ -120,6 +120,27 @@ pub enum Event {
         lookup: LookupId,
         /// The destination.
         dest: PeerId,
+    },
+    /// A node's place was found at a landmark: there are next hops now.
+    Located {
+        /// The look-up.
+        lookup: LookupId,
+        /// The node.
+        dest: PeerId,
+        /// What the node says to whoever looks for it.
+        blob: Bytes,
+    },
+    /// A node's place was not found at any landmark.
+    NotLocated {
+        /// The look-up.
+        lookup: LookupId,
+        /// The node.
+        dest: PeerId,
+    },
+    /// Nodes near a place in the DHT, each with next hops now.
+    Listed {
+        /// Who.
+        peers: Vec<PeerId>,
     },
     /// A datagram for this node.
     Datagram {

@@ -77,7 +77,11 @@ impl Routing {
         let subject = if with_proof {
             Subject::Proven(Box::new((**proof).clone()))
         } else {
-            Subject::Known { short: short(dest), epoch_low: proof.epoch.to_le_bytes()[0] }
+            Subject::Known {
+                short: short(dest),
+                epoch_low: proof.epoch.to_le_bytes()[0],
+                landmark: proof.is_landmark(),
+            }
         };
         Some(Item { subject, seq, metric, tag: next_hop_tag(&self.me, number, &via), chain })
     }

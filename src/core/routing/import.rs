@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::chain::Verifier;
-use super::entry::{Cause, Entry, Route, order};
+use super::entry::{Cause, Entry, Route, order, rank};
 use super::limits::{CHAIN_STEPS_PER_VERIFY, OVER_BUDGET_WAIT};
 use super::neighbour::absorb;
 use super::table::Admission;
@@ -14,7 +14,9 @@ use crate::crypto::{Context, PeerId, PublicKey, Purpose, derive};
 use crate::defence::{self, Defence};
 use crate::time::Instant;
 use crate::wire::kind;
-use crate::wire::routing::{Advert, Item, METRIC_END, OriginProof, Sequence, Subject, decode_retractions};
+use crate::wire::routing::{
+    Advert, Item, METRIC_END, OriginProof, Sequence, Short, Subject, VICINITY_END, decode_retractions, short,
+};
 
 /// A route whose destination and proof are settled, but not yet its chain.
 struct Claim {
@@ -109,18 +111,24 @@ impl Routing {
     fn import(&mut self, now: Instant, from: &PeerId, number: u64, item: Item) {
         let poison = item.tag == next_hop_tag(from, number, &self.me);
         let cost = self.neighbours.get(from).map_or(METRIC_END, |neighbour| neighbour.cost);
-        let gone = poison || item.metric.saturating_add(cost) >= METRIC_END;
         let dest = match &item.subject {
-            Subject::Known { short, epoch_low } => match self.resolve(now, from, short, *epoch_low) {
-                Some(dest) => dest,
-                None => return,
-            },
+            Subject::Known { short, epoch_low, landmark } => {
+                let metric = if poison { METRIC_END } else { item.metric.saturating_add(cost) };
+                match self.resolve(now, from, short, *epoch_low, *landmark, metric) {
+                    Some(dest) => dest,
+                    None => return,
+                }
+            }
             Subject::Proven(proof) => match self.prove(now, from, proof, item.metric >= METRIC_END) {
                 Some(dest) => dest,
                 None => return,
             },
         };
-        if gone {
+        let span = match &item.subject {
+            Subject::Proven(proof) => proof.span(),
+            Subject::Known { .. } => self.table.entries.get(&dest).map_or(METRIC_END, Entry::span),
+        };
+        if poison || item.metric.saturating_add(cost) >= span {
             self.retract(now, from, &dest, Cause::Unreachable);
             return;
         }
@@ -137,10 +145,21 @@ impl Routing {
         self.claim(now, from, Claim { dest, sequence, metric: item.metric, element: item.chain }, item.subject);
     }
 
-    /// The destination of a short. Unknown ones, and those whose proof has changed, are asked for.
-    fn resolve(&mut self, now: Instant, from: &PeerId, short: &[u8; 8], epoch_low: u8) -> Option<PeerId> {
+    /// The destination of a short. Unknown ones that the table would take, and those whose proof has changed, are
+    /// asked for.
+    fn resolve(
+        &mut self,
+        now: Instant,
+        from: &PeerId,
+        short: &Short,
+        epoch_low: u8,
+        landmark: bool,
+        metric: u16,
+    ) -> Option<PeerId> {
         let Some(dest) = self.table.by_short(short) else {
-            if self.table.live < self.limits.table && *short != crate::wire::routing::short(&self.me) {
+            let near = self.table.near < self.limits.table || self.table.horizon().is_some_and(|far| metric < far);
+            let low = landmark && self.table.is_low(self.limits.landmarks, rank(short), &PeerId([0; 32]));
+            if (near && metric < VICINITY_END || low) && *short != crate::wire::routing::short(&self.me) {
                 self.want(now, from, *short);
             }
             return None;
@@ -155,7 +174,7 @@ impl Routing {
 
     /// Checks a proof. Gives its destination if it is another's, signed, and not older than what we have.
     fn prove(&mut self, now: Instant, from: &PeerId, proof: &OriginProof, corrects: bool) -> Option<PeerId> {
-        let dest = proof.public_key()?.peer_id();
+        let dest = proof.peer_id();
         if dest == self.me {
             if self.origin.remember(now, proof) {
                 self.persist_epoch();
@@ -207,11 +226,15 @@ impl Routing {
         let known = self.table.entries.get(&claim.dest);
         let newer = known.is_none_or(|entry| entry.proof.epoch < claim.sequence.epoch);
         let verifier = match (&subject, known) {
-            (Subject::Proven(proof), _) if newer => Verifier::new(&claim.dest, proof.epoch, proof.anchor),
+            (Subject::Proven(proof), _) if newer => Verifier::new(&claim.dest, proof),
             (_, Some(entry)) => entry.verifier.clone(),
             (_, None) => return,
         };
-        let admission = self.admission(from, &claim);
+        let landmark = match &subject {
+            Subject::Proven(proof) => proof.is_landmark(),
+            Subject::Known { .. } => known.is_some_and(|entry| entry.proof.is_landmark()),
+        };
+        let admission = self.admission(from, &claim, landmark);
         if admission == Admission::Refused {
             self.counters.refused += 1;
             self.refused = true;
@@ -234,14 +257,18 @@ impl Routing {
     }
 
     /// Whether the table takes this destination, and what has to go for it.
-    fn admission(&self, from: &PeerId, claim: &Claim) -> Admission {
+    fn admission(&self, from: &PeerId, claim: &Claim, landmark: bool) -> Admission {
+        let low = || self.table.is_low(self.limits.landmarks, rank(&short(&claim.dest)), &claim.dest);
+        if landmark && low() {
+            return Admission::Room;
+        }
         let usable = |entry: &Entry| entry.improves(claim.sequence, claim.metric, order(from, &claim.dest));
         if self.table.entries.get(&claim.dest).is_some_and(|entry| entry.live || !usable(entry)) {
             return Admission::Room;
         }
         let Some(neighbour) = self.neighbours.get(from) else { return Admission::Refused };
         let rank = (claim.metric.saturating_add(neighbour.cost), order(&self.me, &claim.dest), claim.dest);
-        let is_link = |dest: &PeerId| self.neighbours.contains_key(dest);
+        let is_link = self.neighbours.contains_key(&claim.dest);
         self.table.admit(self.limits.table, self.neighbours.len(), from, rank, is_link)
     }
 
@@ -278,7 +305,6 @@ impl Routing {
             telling,
         });
         self.settle(now, &claim.dest, Cause::Unreachable);
-        self.drop_surplus();
     }
 }
 

@@ -7,8 +7,10 @@ use super::bucket::Rate;
 /// Sizes that a node may be configured with; the rest are constants below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Destinations with a route (K).
+    /// Destinations of the vicinity (K).
     pub table: usize,
+    /// Landmarks (L).
+    pub landmarks: usize,
     /// Destinations without one whose bound is remembered against ghosts.
     pub tombstones: usize,
     /// Routes found by probes.
@@ -17,11 +19,41 @@ pub struct Limits {
     pub tokens: usize,
     /// Probes whose answer may still come.
     pub probes: usize,
+    /// Places of others that are known.
+    pub places: usize,
+    /// Places of others that are kept for others, as a landmark.
+    pub directory: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { table: 768, tombstones: 256, found: 128, tokens: 4096, probes: 512 }
+        Self {
+            table: 768,
+            landmarks: 64,
+            tombstones: 256,
+            found: 128,
+            tokens: 8192,
+            probes: 512,
+            places: 1024,
+            directory: 16_384,
+        }
+    }
+}
+
+impl Limits {
+    /// Bounds of a small machine: L 32, K 128.
+    #[must_use]
+    pub fn small() -> Self {
+        Self {
+            table: 128,
+            landmarks: 32,
+            tombstones: 64,
+            found: 32,
+            tokens: 4096,
+            probes: 128,
+            places: 256,
+            ..Self::default()
+        }
     }
 }
 
@@ -52,6 +84,49 @@ pub const REFRESH: Duration = Duration::from_secs(60 * 60);
 pub const JITTER_PERCENT: u32 = 25;
 /// A route whose destination stays silent this long (2.5 refreshes) ends.
 pub const EXPIRY: Duration = Duration::from_secs(150 * 60);
+/// A landmark signs a newer sequence this often.
+pub const LANDMARK_REFRESH: Duration = Duration::from_secs(15 * 60);
+/// A landmark that stays silent this long (2.5 refreshes) is none.
+pub const LANDMARK_EXPIRY: Duration = Duration::from_secs(2250);
+/// First wait of a landmark's route before it is told: all others wait for it.
+pub const LANDMARK_NEWS: Duration = Duration::from_millis(50);
+
+/// Who stands for landmark, and whether our own place is still true, is looked at this often.
+pub const LOOK_AROUND: Duration = Duration::from_secs(5);
+/// A node stands for landmark only if so few others of its vicinity come first.
+pub const CANDIDATES: usize = 16;
+/// Looks at which a node must have come first before it becomes a landmark.
+pub const CANDIDATE_LOOKS: u8 = 2;
+/// Landmarks that a node registers at: one that everybody has known for long, the others near.
+pub const REGISTRATIONS: usize = 4;
+/// The distant one is among so many of the lowest ranks.
+pub const REGISTRATION_LOW: usize = 16;
+/// Landmarks nearest to a node's id in the DHT that keep its place.
+pub const DIRECTORIES: usize = 5;
+/// Directories that are asked at once.
+pub const DIRECTORIES_AT_ONCE: usize = 2;
+/// Directories that are asked at all.
+pub const DIRECTORIES_ASKED: usize = 10;
+/// Wait for a directory's answer, and more per unit of its metric.
+pub const DIRECTORY_WAIT: Duration = Duration::from_secs(1);
+/// See [`DIRECTORY_WAIT`].
+pub const DIRECTORY_WAIT_PER_METRIC: Duration = Duration::from_millis(4);
+/// First pause between two registrations; doubles up to [`HOME_MAX`] while nothing changes.
+pub const HOME_MIN: Duration = Duration::from_secs(10);
+/// Longest pause between two registrations.
+pub const HOME_MAX: Duration = Duration::from_secs(30 * 60);
+/// A change of what our place rests on leads to a registration after this.
+pub const HOME_CHANGED: Duration = Duration::from_secs(2);
+/// Changes lead to one registration in this time.
+pub const HOME_SPACING: Duration = Duration::from_secs(20);
+/// Registrations that have answered are published after this: others may follow.
+pub const PUBLISH_WAIT: Duration = Duration::from_millis(500);
+/// A landmark keeps a place so long.
+pub const PLACE_LIFE: Duration = Duration::from_secs(2 * 60 * 60);
+/// A place that was asked for is believed so long.
+pub const PLACE_CACHE_LIFE: Duration = Duration::from_secs(60 * 60);
+/// Places that one neighbour may bring to a landmark at once, and per time.
+pub const PLACE_RATE: Rate = Rate { burst: 2048, interval: Duration::from_millis(10) };
 /// A shorter route of an older sequence is preferred this long after a newer one came.
 pub const SEQUENCE_SETTLE: Duration = Duration::from_secs(60);
 /// Shortest time between two sequences of ours.

@@ -9,18 +9,24 @@
 //!
 //! Drain [`Routing::poll_transmit`] and [`Routing::poll_event`] after every `handle_*`.
 //!
-//! Deliberately missing: landmarks, locators, the directory; what leads beyond the table is
-//! the probe. A batch's signature is checked although the link authenticates its sender: it
+//! Beyond the table: every node keeps routes to the same few *landmarks* (`landmark`); a node's
+//! *place* is ways from some of them to it (`home`), kept by the landmarks nearest to its id
+//! (`directory`). Who has neither route nor place of a peer sends a probe, the last resort.
+//!
+//! A batch's signature is checked although the link authenticates its sender: it
 //! is what lets one batch go to all neighbours alike and be shown to others as evidence.
 
 mod bucket;
 mod chain;
 mod datagram;
+mod directory;
 mod entry;
 mod event;
 mod evidence;
 mod export;
+mod home;
 mod import;
+mod landmark;
 mod leases;
 pub mod limits;
 mod neighbour;
@@ -46,9 +52,13 @@ pub use limits::Limits;
 pub use origin::EpochState;
 
 use datagram::Datagrams;
+use directory::Directory;
 use entry::{Cause, Entry, Told};
 use evidence::Evidence;
-use limits::{HOUSEKEEPING, JITTER_PERCENT, LINK_COST_STEP, OUT_MAX, REFILL_WAIT, REFRESH};
+use home::Home;
+use limits::{
+    HOUSEKEEPING, JITTER_PERCENT, LANDMARK_REFRESH, LINK_COST_STEP, LOOK_AROUND, OUT_MAX, REFILL_WAIT, REFRESH,
+};
 use neighbour::{Neighbour, absorb};
 use origin::Origin;
 use probe::Probes;
@@ -83,6 +93,14 @@ enum Timer {
     Starved(PeerId),
     /// A probe's ring is over.
     Probe(PeerId),
+    /// We look who stands for landmark, and whether our place is still true.
+    LookAround,
+    /// We register at landmarks.
+    Home,
+    /// Our place is given to landmarks.
+    Publish,
+    /// Other landmarks are asked for a peer.
+    Directory(PeerId),
 }
 
 /// The routing machine of one node.
@@ -96,7 +114,13 @@ pub struct Routing {
     /// The epoch of ours whose proof was broadcast.
     own_told_epoch: u32,
     neighbours: BTreeMap<PeerId, Neighbour>,
+    /// Neighbours by short.
+    linked_shorts: BTreeMap<Short, PeerId>,
     table: Table,
+    /// Looks at which we have come first as a landmark, one after the other.
+    stood: u8,
+    home: Home,
+    directory: Directory,
     /// Something did not fit the table since neighbours were last asked for theirs.
     refused: bool,
     /// Number of the last batch.
@@ -129,7 +153,11 @@ impl Routing {
             own_due: None,
             own_told_epoch: 0,
             neighbours: BTreeMap::new(),
+            linked_shorts: BTreeMap::new(),
             table: Table::default(),
+            stood: 0,
+            home: Home::default(),
+            directory: Directory::new(limits),
             refused: false,
             gone: BTreeMap::new(),
             lost: BTreeSet::new(),
@@ -146,6 +174,8 @@ impl Routing {
         routing.set_refresh(now.instant);
         let first = routing.rng.jitter(HOUSEKEEPING, JITTER_PERCENT);
         routing.timers.set(Timer::Housekeeping, now.instant + first);
+        let first = routing.rng.jitter(LOOK_AROUND, JITTER_PERCENT);
+        routing.timers.set(Timer::LookAround, now.instant + first);
         routing
     }
 
@@ -155,6 +185,8 @@ impl Routing {
             self.handle_link_down(now, peer);
         }
         self.neighbours.insert(peer, Neighbour::new(now.instant, u16::from(cost.as_u8())));
+        self.linked_shorts.insert(short(&peer), peer);
+        self.reindex(&peer);
         if self.table.entries.get(&peer).is_none_or(|entry| !entry.live) {
             self.events.push_back(Event::RouteUp { dest: peer });
         }
@@ -184,6 +216,7 @@ impl Routing {
         if self.neighbours.remove(&peer).is_none() {
             return;
         }
+        self.linked_shorts.remove(&short(&peer));
         self.timers.clear(&Timer::Refill(peer));
         self.timers.clear(&Timer::Wanted(peer));
         self.probes.forget(&peer);
@@ -197,6 +230,7 @@ impl Routing {
             }
             self.settle(now.instant, &dest, Cause::Unreachable);
         }
+        self.reindex(&peer);
     }
 
     /// A routing or routed message from a neighbour.
@@ -218,6 +252,8 @@ impl Routing {
             kind::PROBE_FOUND => self.handle_probe_found(now.instant, from, body),
             kind::ROUTED => self.handle_routed(now.instant, from, body),
             kind::ROUTED_ANSWER => self.handle_routed_answer(now.instant, from, body),
+            kind::REGISTER => self.handle_register(now.instant, from, body),
+            kind::PLACE => self.handle_place(now.instant, from, body),
             other => Err(Error::Kind(other)),
         }
     }
@@ -241,6 +277,10 @@ impl Routing {
                 Timer::Wanted(peer) => self.ask_wanted(&peer),
                 Timer::Starved(dest) => self.request_sequence(now, &dest),
                 Timer::Probe(dest) => self.next_ring(now, &dest),
+                Timer::LookAround => self.look_around(now),
+                Timer::Home => self.register(now),
+                Timer::Publish => self.publish(now),
+                Timer::Directory(dest) => self.ask_directories(now, &dest),
             }
         }
     }
@@ -332,7 +372,8 @@ impl Routing {
     /// Sets the next refresh of our own sequence.
     fn set_refresh(&mut self, now: Instant) {
         self.timers.clear(&Timer::Bump);
-        let wait = self.rng.jitter(REFRESH, JITTER_PERCENT);
+        let period = if self.origin.proof().is_landmark() { LANDMARK_REFRESH } else { REFRESH };
+        let wait = self.rng.jitter(period, JITTER_PERCENT);
         self.timers.set(Timer::Refresh, now + wait);
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::bucket::Bucket;
-use super::limits::{PROBE_RATE, REFILL_RATE, SEQ_REQUEST_RATE, VERIFY_RATE, WANTED_RATE};
+use super::limits::{PLACE_RATE, PROBE_RATE, REFILL_RATE, SEQ_REQUEST_RATE, VERIFY_RATE, WANTED_RATE};
 use crate::crypto::{PeerId, PublicKey, hash};
 use crate::time::Instant;
 use crate::wire::routing::{Digest, Short};
@@ -50,6 +50,8 @@ pub(super) struct Neighbour {
     pub(super) probes: Bucket,
     /// Verifications on its behalf.
     pub(super) verifications: Bucket,
+    /// Requests to our directory that it brings.
+    pub(super) places: Bucket,
 }
 
 impl Neighbour {
@@ -72,6 +74,7 @@ impl Neighbour {
             wants: Bucket::new(WANTED_RATE, now),
             probes: Bucket::new(PROBE_RATE, now),
             verifications: Bucket::new(VERIFY_RATE, now),
+            places: Bucket::new(PLACE_RATE, now),
         }
     }
 }

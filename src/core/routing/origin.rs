@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::chain::{Chain, unroll};
@@ -15,7 +16,7 @@ use super::limits::{BUMP_MAX, BUMP_MIN};
 use crate::crypto::{PeerId, Purpose, SigningKey};
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::wire::routing::{Element, OriginProof, SEQ_END, Sequence};
+use crate::wire::routing::{Element, FLAG_LANDMARK, Locator, OriginProof, Place, SEQ_END, Sequence};
 
 /// What must survive a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,23 +55,21 @@ impl Origin {
             changed_at: None,
             wait: BUMP_MIN,
         };
-        origin.begin_epoch(last.epoch.saturating_add(1));
+        origin.begin_epoch(last.epoch.saturating_add(1), 0);
         origin
     }
 
     /// Draws and signs a new chain.
-    fn begin_epoch(&mut self, epoch: u32) {
-        let chain = Chain::new(&self.me, epoch);
+    fn begin_epoch(&mut self, epoch: u32, flags: u8) {
+        let key = self.keys.public().to_bytes().try_into().expect("node keys are Ed25519");
+        let mut proof = OriginProof { key, epoch, anchor: [0; 16], flags, signature: [0; 64] };
+        let chain = Chain::new(&self.me, epoch, proof.span());
         let secret = self.rng.secret_array();
         let (elements, anchor) = unroll(&chain, *secret);
-        let signature = self.keys.sign(Purpose::RouteOrigin, &[&OriginProof::signed_fields(epoch, &anchor, 0)]);
-        self.proof = Arc::new(OriginProof {
-            key: self.keys.public().to_bytes().try_into().expect("node keys are Ed25519"),
-            epoch,
-            anchor,
-            flags: 0,
-            signature: signature.try_into().expect("node keys are Ed25519"),
-        });
+        proof.anchor = anchor;
+        let signature = self.keys.sign(Purpose::RouteOrigin, &[&OriginProof::signed_fields(epoch, &anchor, flags)]);
+        proof.signature = signature.try_into().expect("node keys are Ed25519");
+        self.proof = Arc::new(proof);
         self.elements = Zeroizing::new(elements);
         self.sequence = Sequence { epoch, seq: 0 };
     }
@@ -84,8 +83,15 @@ impl Origin {
             self.sequence.seq += 1;
             return false;
         }
-        self.begin_epoch(self.sequence.epoch.saturating_add(1));
+        self.begin_epoch(self.sequence.epoch.saturating_add(1), self.proof.flags);
         true
+    }
+
+    /// Becomes a landmark or ceases to be one: in a new epoch, which must be persisted.
+    pub(super) fn set_landmark(&mut self, now: Instant, landmark: bool) {
+        self.changed_at = Some(now);
+        let flags = if landmark { FLAG_LANDMARK } else { 0 };
+        self.begin_epoch(self.sequence.epoch.saturating_add(1), flags);
     }
 
     /// Looks at a proof about ourselves. If we signed it in a life that we have forgotten, begins an epoch above it and says so.
@@ -97,7 +103,7 @@ impl Origin {
             return false;
         }
         self.changed_at = Some(now);
-        self.begin_epoch(proof.epoch.saturating_add(1));
+        self.begin_epoch(proof.epoch.saturating_add(1), self.proof.flags);
         true
     }
 
@@ -114,6 +120,12 @@ impl Origin {
     /// The chain's element for our newest sequence and metric 0.
     pub(super) fn element(&self) -> Element {
         self.elements[usize::from(self.sequence.seq)]
+    }
+
+    /// Signs where this node is.
+    pub(super) fn sign_place(&self, counter: u32, locators: Vec<Locator>, blob: Bytes) -> Option<Place> {
+        let sequence = u64::from(self.sequence.epoch) << 32 | u64::from(counter);
+        Place::sign(&self.keys, sequence, locators, blob)
     }
 
     /// Signs a batch of routes, as this node.
@@ -142,7 +154,7 @@ mod tests {
         for _ in 0..40 {
             let proof = origin.proof().clone();
             assert_eq!(proof.verify(), Ok(()));
-            let mut verifier = Verifier::new(&origin.me, proof.epoch, proof.anchor);
+            let mut verifier = Verifier::new(&origin.me, &proof);
             assert!(verifier.check(origin.sequence().seq, 0, &origin.element()));
             let before = origin.sequence();
             epochs += u32::from(origin.bump(Instant::ZERO));

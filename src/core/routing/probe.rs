@@ -15,7 +15,7 @@ use crate::crypto::PeerId;
 use crate::defence::{self, Defence};
 use crate::time::{Instant, Now};
 use crate::wire::kind;
-use crate::wire::routing::{METRIC_END, Probe, ProbeFound, Sequence};
+use crate::wire::routing::{Probe, ProbeFound, Sequence};
 
 /// A nonce.
 type Nonce = [u8; 8];
@@ -219,12 +219,12 @@ impl Routing {
             self.counters.requests_over_budget += 1;
             return Ok(());
         }
-        let mut verifier = Verifier::new(&dest, found.proof.epoch, found.proof.anchor);
-        let is_dest = found.proof.public_key().is_some_and(|key| key.peer_id() == dest);
+        let mut verifier = Verifier::new(&dest, &found.proof);
+        let is_dest = found.proof.peer_id() == dest;
         let metric = found.metric.saturating_add(cost);
         if !is_dest
             || (found.metric == 0) != (dest == from)
-            || metric >= METRIC_END
+            || metric >= found.proof.span()
             || found.proof.verify().is_err()
             || !verifier.check(found.seq, found.metric, &found.chain)
         {

@@ -4,6 +4,9 @@ use super::entry::Entry;
 use super::limits::ROUTES_MAX;
 use super::{Cost, Hops, NextHops, RouteStatus, Routing};
 use crate::crypto::{PeerId, path_tag};
+use crate::time::Now;
+use crate::wire::routing::Short;
+use crate::wire::way::Way;
 
 impl Routing {
     /// Next hops toward a peer, best first: its own link, feasible routes, else a route that a probe found.
@@ -32,14 +35,59 @@ impl Routing {
 
     /// Next hops toward the peer that a path names by its tag. Looks at every known peer.
     #[must_use]
-    pub fn next_hops_for_tag(&self, id: &[u8; 16], tag: &[u8; 16]) -> Hops {
+    pub fn next_hops_for_tag(&self, id: &[u8; 16], tag: &[u8; 16], way: &Way) -> Hops {
         let is_it = |peer: &&PeerId| path_tag(id, peer) == *tag;
         if is_it(&&self.me) {
             return Hops::Here;
         }
         let live = self.table.entries.iter().filter(|(_, entry)| entry.live).map(|(dest, _)| dest);
         let known = self.neighbours.keys().chain(live).chain(self.probes.found_dests());
-        Hops::Via(known.into_iter().find(is_it).map_or_else(NextHops::new, |dest| self.next_hops(dest)))
+        let mut hops = known.into_iter().find(is_it).map_or_else(NextHops::new, |dest| self.next_hops(dest));
+        for hop in self.toward_way(way) {
+            if hops.len() < ROUTES_MAX && hops.iter().all(|(via, _)| *via != hop.0) {
+                hops.push(hop);
+            }
+        }
+        Hops::Via(hops)
+    }
+
+    /// Next hops along a way: toward the known waypoint that makes the whole shortest, then toward others.
+    #[must_use]
+    pub(super) fn toward_way(&self, way: &Way) -> NextHops {
+        let mut ranked: Vec<(u16, PeerId)> = Vec::new();
+        for point in way.points() {
+            let Some(dest) = self.known_short(&point.short) else { continue };
+            for (via, cost) in self.next_hops(&dest) {
+                ranked.push((cost.0.saturating_add(point.left), via));
+            }
+        }
+        ranked.sort_unstable();
+        let mut hops = NextHops::new();
+        for (cost, via) in ranked {
+            if hops.len() < ROUTES_MAX && hops.iter().all(|(known, _)| *known != via) {
+                hops.push((via, Cost(cost)));
+            }
+        }
+        hops
+    }
+
+    /// The neighbour or live destination of a short.
+    pub(super) fn known_short(&self, wanted: &Short) -> Option<PeerId> {
+        let live = |dest: &PeerId| self.table.entries.get(dest).is_some_and(|entry| entry.live);
+        let listed = self.table.by_short(wanted).filter(|dest| live(dest) || self.neighbours.contains_key(dest));
+        listed.or_else(|| self.linked_shorts.get(wanted).copied())
+    }
+
+    /// Where a peer is, if it is in no table of ours and its place is known.
+    #[must_use]
+    pub fn way_to(&mut self, now: Now, dest: &PeerId) -> Way {
+        self.directory.places.find(now.instant, dest).map(|known| known.way.clone()).unwrap_or_default()
+    }
+
+    /// How far a peer is by its way, if any of that is known.
+    #[must_use]
+    pub fn distance_over(&self, way: &Way) -> Option<Cost> {
+        self.toward_way(way).first().map(|(_, cost)| *cost)
     }
 
     /// Whether there is any next hop toward a peer.
@@ -50,6 +98,15 @@ impl Routing {
             || !self.next_hops(dest).is_empty()
     }
 
+    /// Whether there is any next hop toward a peer, over its place too.
+    #[must_use]
+    pub fn reaches_far(&mut self, now: Now, dest: &PeerId) -> bool {
+        self.reaches(dest) || {
+            let way = self.way_to(now, dest);
+            !self.toward_way(&way).is_empty()
+        }
+    }
+
     /// The table, links included, by destination.
     pub fn routes(&self) -> impl Iterator<Item = RouteStatus> + '_ {
         self.contacts().filter_map(|dest| {
@@ -57,6 +114,12 @@ impl Routing {
             let (next_hop, cost) = hops.next()?;
             Some(RouteStatus { peer_id: dest, next_hop, cost, alternates: hops.collect() })
         })
+    }
+
+    /// Landmarks that are kept, and whether we are one ourselves.
+    #[must_use]
+    pub fn landmarks(&self) -> (usize, bool) {
+        (self.table.landmarks_len(), self.origin.proof().is_landmark())
     }
 
     /// Every peer with a route or a link, by id.

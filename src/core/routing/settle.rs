@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::entry::{Cause, Entry, Told};
 use super::limits::{
-    BAD_NEWS, BATCH_SLACK, EXPIRY, GOOD_NEWS_MAX, GOOD_NEWS_MIN, HOUSEKEEPING, JITTER_PERCENT, REFRESH_WAIT,
-    SEQUENCE_SETTLE, TOMBSTONE, TOMBSTONE_PER_METRIC, URGENT,
+    BAD_NEWS, BATCH_SLACK, EXPIRY, GOOD_NEWS_MAX, GOOD_NEWS_MIN, HOUSEKEEPING, JITTER_PERCENT, LANDMARK_EXPIRY,
+    LANDMARK_NEWS, REFRESH_WAIT, SEQUENCE_SETTLE, TOMBSTONE, TOMBSTONE_PER_METRIC, URGENT,
 };
 use super::{Event, Routing, Timer, To};
 use crate::crypto::PeerId;
@@ -18,6 +18,31 @@ impl Routing {
     /// Chooses anew among a destination's routes after any of them changed, and does what follows.
     /// `cause` says why a route went, if one did.
     pub(super) fn settle(&mut self, now: Instant, dest: &PeerId, cause: Cause) {
+        self.choose(now, dest, cause);
+        self.reindex(dest);
+        self.fit(now);
+    }
+
+    /// Takes note in the table's indices of what a destination is now.
+    pub(super) fn reindex(&mut self, dest: &PeerId) {
+        self.table.reindex(dest, self.limits.landmarks, self.neighbours.contains_key(dest));
+    }
+
+    /// Brings the table back into its bounds after a destination became a landmark or ceased to be one.
+    fn fit(&mut self, now: Instant) {
+        while let Some(dest) = self.table.surplus_landmark(self.limits.landmarks) {
+            self.table.demote(&dest, self.neighbours.contains_key(&dest));
+        }
+        while self.table.near > self.limits.table {
+            let share = self.limits.table / self.neighbours.len().max(1);
+            let Some((.., dest)) = self.table.victim(share, None) else { break };
+            self.evict(now, &dest);
+        }
+        self.drop_surplus();
+    }
+
+    /// See [`Self::settle`].
+    fn choose(&mut self, now: Instant, dest: &PeerId, cause: Cause) {
         let Some(entry) = self.table.entries.get_mut(dest) else { return };
         entry.select(now, false);
         match (entry.live, entry.usable > 0) {
@@ -38,7 +63,10 @@ impl Routing {
         entry.live = true;
         entry.starved = None;
         entry.fresh_at = now;
-        self.table.live += 1;
+        if entry.proof.is_landmark() && entry.told.is_none() {
+            // Everybody waits for landmarks, over thousands of hops perhaps.
+            entry.hold = LANDMARK_NEWS;
+        }
         if let Some((_, told)) = self.gone.remove(dest) {
             entry.told = Some(told);
         }
@@ -61,6 +89,14 @@ impl Routing {
                 return;
             }
             _ if entry.needed.is_some_and(|needed| news.sequence > needed) => URGENT,
+            // A new life, or a landmark that was none: more than a refresh.
+            Some(_) if entry.told_epoch != entry.proof.epoch => {
+                if entry.proof.is_landmark() {
+                    LANDMARK_NEWS
+                } else {
+                    GOOD_NEWS_MIN
+                }
+            }
             Some(told) if (told.metric, told.via) == (news.metric, news.via) => REFRESH_WAIT,
             _ => entry.hold,
         };
@@ -92,7 +128,6 @@ impl Routing {
         entry.starved = None;
         let ghost = entry.told.map_or(entry.bound.metric, |told| told.metric);
         entry.ends_at = now + TOMBSTONE + TOMBSTONE_PER_METRIC * u32::from(ghost);
-        self.table.live -= 1;
         let starved = !entry.routes.is_empty();
         if let Some(told) = entry.told.take() {
             self.gone.insert(*dest, (cause, told));
@@ -109,7 +144,6 @@ impl Routing {
                 self.note_lost(now, dest);
             }
         }
-        self.drop_surplus();
     }
 
     /// Drops tombstones above their bound.
@@ -132,7 +166,9 @@ impl Routing {
         entry.routes.clear();
         entry.usable = 0;
         self.counters.evicted += 1;
-        self.settle(now, dest, Cause::Withdrawn);
+        self.refused = true;
+        self.choose(now, dest, Cause::Withdrawn);
+        self.reindex(dest);
     }
 
     /// Tells retractions.
@@ -189,11 +225,12 @@ impl Routing {
         self.evidence.expire(now);
         self.probes.expire(now);
         self.datagrams.expire(now);
+        self.directory.expire(now);
         let dests: Vec<PeerId> = self.table.entries.keys().copied().collect();
         for dest in dests {
             self.age(now, &dest);
         }
-        if self.refused && self.table.live < self.limits.table / 8 * 7 {
+        if self.refused && self.table.near < self.limits.table / 8 * 7 {
             self.refused = false;
             let peers: Vec<PeerId> = self.neighbours.keys().copied().collect();
             peers.iter().for_each(|peer| self.ask_refill(now, peer));
@@ -218,21 +255,23 @@ impl Routing {
                 // Every ghost of what the bound was about is gone by now (RFC 8966 §3.2.5, source table expiry).
                 entry.bound = super::entry::Bound::NONE;
                 entry.ends_at = now + TOMBSTONE;
+                self.reindex(dest);
                 self.revive(now, dest);
             }
-        } else if now - entry.fresh_at > EXPIRY {
+        } else if now - entry.fresh_at > if entry.proof.is_landmark() { LANDMARK_EXPIRY } else { EXPIRY } {
             entry.routes.clear();
             entry.usable = 0;
             self.settle(now, dest, Cause::Unreachable);
         } else if entry.lagging_since.is_some_and(|since| now - since >= SEQUENCE_SETTLE) {
             entry.select(now, true);
             self.schedule(now, dest);
+            self.reindex(dest);
         }
     }
 
     /// Takes a destination whose bound has just been lifted, if the table has room for it.
     fn revive(&mut self, now: Instant, dest: &PeerId) {
-        if self.table.live < self.limits.table {
+        if self.table.near < self.limits.table {
             self.settle(now, dest, Cause::Unreachable);
         } else {
             self.forget(dest);

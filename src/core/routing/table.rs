@@ -1,14 +1,52 @@
-//! The table of destinations, nearest first. Every neighbour is guaranteed a share; when
-//! the table is full the farthest destination of whoever is above its share goes.
-//! Destinations without a route stay as tombstones, so that a ghost of an old route is
-//! not taken for a new one; the tombstone that ends soonest goes first.
+//! The table of destinations: a few landmarks, the same for everybody, and the vicinity,
+//! nearest first. Every neighbour is guaranteed a share of the vicinity; when that is full
+//! the farthest destination of whoever is above its share goes. Destinations without a
+//! route stay as tombstones, so that a ghost of an old route is not taken for a new one;
+//! the tombstone that ends soonest goes first.
+//!
+//! Indices keep every question about the whole at the cost of a look-up; [`Table::reindex`]
+//! must be called after whatever changes an entry's liveness, route or proof.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::Entry;
 use crate::crypto::PeerId;
 use crate::defence::{self, Defence};
+use crate::time::Instant;
 use crate::wire::routing::{Short, short};
+
+/// Metric, order, id: the vicinity's order, the farthest last.
+pub(super) type Rank = (u16, u64, PeerId);
+
+/// What the indices hold of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum TablePlace {
+    /// Nothing.
+    #[default]
+    None,
+    /// A tombstone that ends then.
+    Tombstone(Instant),
+    /// In the vicinity, over that neighbour, at that metric; whether it may be evicted.
+    Near {
+        /// The neighbour.
+        via: PeerId,
+        /// The metric.
+        metric: u16,
+        /// No link's own entry.
+        evictable: bool,
+    },
+    /// A landmark.
+    Landmark,
+}
+
+/// What a neighbour has of the vicinity.
+#[derive(Default)]
+struct Held {
+    /// All of it.
+    count: usize,
+    /// What may be evicted.
+    ranks: BTreeSet<Rank>,
+}
 
 /// The table.
 #[derive(Default)]
@@ -16,8 +54,12 @@ pub(super) struct Table {
     /// By destination; the order is that of refills.
     pub(super) entries: BTreeMap<PeerId, Entry>,
     shorts: BTreeMap<Short, PeerId>,
-    /// Destinations with a route.
-    pub(super) live: usize,
+    /// Live destinations of the vicinity.
+    pub(super) near: usize,
+    /// Live landmarks, by rank.
+    landmarks: BTreeSet<(u64, PeerId)>,
+    held: BTreeMap<PeerId, Held>,
+    ends: BTreeSet<(Instant, PeerId)>,
 }
 
 /// What a candidate meets.
@@ -41,56 +83,152 @@ impl Table {
     pub(super) fn insert(&mut self, dest: PeerId, entry: Entry) {
         self.shorts.entry(short(&dest)).or_insert(dest);
         self.entries.insert(dest, entry);
+        self.reindex(&dest, 0, false);
     }
 
     /// Removes a destination that has no route.
     pub(super) fn remove(&mut self, dest: &PeerId) {
-        self.entries.remove(dest);
+        if let Some(entry) = self.entries.remove(dest) {
+            self.unindex(dest, entry.rank, entry.order, entry.place);
+        }
         if self.shorts.get(&short(dest)) == Some(dest) {
             self.shorts.remove(&short(dest));
         }
     }
 
-    /// Whether a destination of this `rank` (metric, order, id) via a neighbour may have a route. `max` bounds the
-    /// table, `neighbours` share it. Looks at every entry when the table is full. Links' own entries never go.
-    pub(super) fn admit(
-        &self,
-        max: usize,
-        neighbours: usize,
-        via: &PeerId,
-        rank: (u16, u64, PeerId),
-        is_link: impl Fn(&PeerId) -> bool,
-    ) -> Admission {
-        if self.live < max {
+    /// Live landmarks, the lowest rank first.
+    pub(super) fn landmarks(&self) -> impl DoubleEndedIterator<Item = (u64, PeerId)> + '_ {
+        self.landmarks.iter().copied()
+    }
+
+    /// How many landmarks are live.
+    pub(super) fn landmarks_len(&self) -> usize {
+        self.landmarks.len()
+    }
+
+    /// Destinations with a route.
+    #[cfg(test)]
+    pub(super) fn live(&self) -> usize {
+        self.near + self.landmarks.len()
+    }
+
+    /// Whether a landmark of that rank is, or would be, among the `max` lowest.
+    pub(super) fn is_low(&self, max: usize, rank: u64, dest: &PeerId) -> bool {
+        self.landmarks.contains(&(rank, *dest))
+            || self.landmarks.len() < max
+            || self.landmarks.last().is_some_and(|worst| (rank, *dest) < *worst)
+    }
+
+    /// The landmark of the highest rank, if there are more than `max`.
+    pub(super) fn surplus_landmark(&self, max: usize) -> Option<PeerId> {
+        if self.landmarks.len() <= max {
+            return None;
+        }
+        self.landmarks.last().map(|(_, dest)| *dest)
+    }
+
+    /// Whether a destination of this `rank` via a neighbour may be in the vicinity. `max` bounds it, `neighbours`
+    /// share it. Links' own entries never go.
+    pub(super) fn admit(&self, max: usize, neighbours: usize, via: &PeerId, rank: Rank, is_link: bool) -> Admission {
+        if self.near < max {
             return Admission::Room;
         }
         let share = max / neighbours.max(1);
-        let mut held: BTreeMap<PeerId, usize> = BTreeMap::new();
-        for best in self.entries.values().filter_map(Entry::best) {
-            *held.entry(best.via).or_default() += 1;
-        }
-        let entitled = held.get(via).is_none_or(|count| *count < share) || is_link(&rank.2);
-        let shared = defence::on(Defence::RouteShare);
-        let entitled = entitled || !shared;
-        let may_lose = |owner: &PeerId| {
-            !shared || held.get(owner).is_some_and(|count| *count > share) || !entitled && owner == via
-        };
-        let ranks = self.entries.iter().filter(|(dest, _)| !is_link(dest)).filter_map(|(dest, entry)| {
-            let best = entry.best().filter(|best| may_lose(&best.via))?;
-            Some((best.metric(), entry.order, *dest))
-        });
-        match ranks.max() {
+        let count = self.held.get(via).map_or(0, |held| held.count);
+        let entitled = count < share || is_link || !defence::on(Defence::RouteShare);
+        match self.victim(share, (!entitled).then_some(via)) {
             Some(farthest) if entitled || rank < farthest => Admission::Instead(farthest.2),
             _ => Admission::Refused,
         }
     }
 
+    /// The farthest of those whose neighbour is above its share, or of `also`'s.
+    pub(super) fn victim(&self, share: usize, also: Option<&PeerId>) -> Option<Rank> {
+        let shared = defence::on(Defence::RouteShare);
+        let may_lose = |(via, held): &(&PeerId, &Held)| !shared || held.count > share || also == Some(*via);
+        self.held.iter().filter(may_lose).filter_map(|(_, held)| held.ranks.last().copied()).max()
+    }
+
+    /// The metric beyond which nothing new is taken, when the vicinity is full.
+    pub(super) fn horizon(&self) -> Option<u16> {
+        self.held.values().filter_map(|held| held.ranks.last()).max().map(|(metric, ..)| *metric)
+    }
+
     /// A tombstone above the bound: the one that ends soonest.
     pub(super) fn surplus(&self, max: usize) -> Option<PeerId> {
-        if self.entries.len() - self.live <= max {
+        if self.ends.len() <= max {
             return None;
         }
-        let dead = self.entries.iter().filter(|(_, entry)| !entry.live);
-        dead.min_by_key(|(dest, entry)| (entry.ends_at, **dest)).map(|(dest, _)| *dest)
+        self.ends.first().map(|(_, dest)| *dest)
+    }
+
+    /// Takes note of what an entry is now. `landmarks_max` says how many landmarks there may be; one more is taken,
+    /// for the caller to find with [`Self::surplus_landmark`].
+    pub(super) fn reindex(&mut self, dest: &PeerId, landmarks_max: usize, is_link: bool) {
+        let Some(entry) = self.entries.get(dest) else { return };
+        let low = entry.proof.is_landmark() && self.is_low(landmarks_max, entry.rank, dest);
+        let place = match entry.best().filter(|_| entry.live) {
+            None => TablePlace::Tombstone(entry.ends_at),
+            Some(_) if low => TablePlace::Landmark,
+            Some(best) => TablePlace::Near { via: best.via, metric: best.metric(), evictable: !is_link },
+        };
+        self.set_place(dest, place);
+    }
+
+    /// Makes a landmark an ordinary destination.
+    pub(super) fn demote(&mut self, dest: &PeerId, is_link: bool) {
+        let Some(best) = self.entries.get(dest).and_then(Entry::best) else { return };
+        let place = TablePlace::Near { via: best.via, metric: best.metric(), evictable: !is_link };
+        self.set_place(dest, place);
+    }
+
+    /// Moves an entry within the indices.
+    fn set_place(&mut self, dest: &PeerId, place: TablePlace) {
+        let Some(entry) = self.entries.get_mut(dest) else { return };
+        let (rank, order, before) = (entry.rank, entry.order, std::mem::replace(&mut entry.place, place));
+        if before == place {
+            return;
+        }
+        self.unindex(dest, rank, order, before);
+        match place {
+            TablePlace::None => {}
+            TablePlace::Tombstone(at) => {
+                self.ends.insert((at, *dest));
+            }
+            TablePlace::Landmark => {
+                self.landmarks.insert((rank, *dest));
+            }
+            TablePlace::Near { via, metric, evictable } => {
+                self.near += 1;
+                let held = self.held.entry(via).or_default();
+                held.count += 1;
+                if evictable {
+                    held.ranks.insert((metric, order, *dest));
+                }
+            }
+        }
+    }
+
+    /// Takes an entry out of the indices.
+    fn unindex(&mut self, dest: &PeerId, rank: u64, order: u64, place: TablePlace) {
+        match place {
+            TablePlace::None => {}
+            TablePlace::Tombstone(at) => {
+                self.ends.remove(&(at, *dest));
+            }
+            TablePlace::Landmark => {
+                self.landmarks.remove(&(rank, *dest));
+            }
+            TablePlace::Near { via, metric, .. } => {
+                self.near -= 1;
+                if let Some(held) = self.held.get_mut(&via) {
+                    held.count -= 1;
+                    held.ranks.remove(&(metric, order, *dest));
+                    if held.count == 0 {
+                        self.held.remove(&via);
+                    }
+                }
+            }
+        }
     }
 }

@@ -36,6 +36,11 @@ pub const PROBE: u8 = 0x16;
 /// Routing: the answer to a probe.
 pub const PROBE_FOUND: u8 = 0x17;
 
+/// Routing: a node's way to a landmark, noted down on its way.
+pub const REGISTER: u8 = 0x18;
+/// Routing: a request of the directory at a landmark.
+pub const PLACE: u8 = 0x19;
+
 /// Path: set one up.
 pub const PATH_OPEN: u8 = 0x20;
 /// Path: it is up.

@@ -11,6 +11,7 @@ pub mod path;
 pub mod routing;
 pub mod session_handshake;
 pub mod session_packet;
+pub mod way;
 
 use bytes::BufMut;
 

@@ -1,7 +1,7 @@
 //! Messages that set up, tear down and use label-switched paths.
 //!
 //! ```text
-//! PATH_OPEN    label 4 | id 16 | tag 16 | proof hash 32 | hop limit 2 | budget 2 | patience 2 | avoid 1 + 16 n | blob 2 + n
+//! PATH_OPEN    label 4 | id 16 | tag 16 | proof hash 32 | hop limit 2 | budget 2 | patience 2 | avoid 1 + 16 n | way | blob 2 + n
 //! PATH_OPENED  label 4 | reveal 32 | hops 2 | parted 1 | blob 2 + n
 //! PATH_FAILED  label 4 | reason 1 | budget 2
 //! PATH_CLOSE   label 4 | reason 1
@@ -16,6 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use smallvec::SmallVec;
 
+use super::way::Way;
 use super::{Error, Reader, put_vec16};
 
 /// Longest blob, bytes: a session's first message with a hybrid key share and some early data.
@@ -134,6 +135,8 @@ pub struct Open {
     pub patience_ms: u16,
     /// Ways to keep away from.
     pub avoid: Avoid,
+    /// Where the destination is, for whoever has it in no table.
+    pub way: Way,
     /// For the destination.
     pub blob: Bytes,
 }
@@ -221,7 +224,7 @@ impl Open {
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(77 + 16 * self.avoid.setups.len() + self.blob.len());
+        let mut out = Vec::with_capacity(77 + 16 * self.avoid.setups.len() + self.way.encoded_len() + self.blob.len());
         out.put_u32_le(self.label.0);
         out.put_slice(&self.id.0);
         out.put_slice(&self.tag);
@@ -230,6 +233,7 @@ impl Open {
         out.put_u16_le(self.budget);
         out.put_u16_le(self.patience_ms);
         self.avoid.encode(&mut out);
+        self.way.encode(&mut out);
         put_vec16(&mut out, &self.blob);
         out.into()
     }
@@ -242,10 +246,9 @@ impl Open {
         let mut r = Reader::new(bytes);
         let (label, id, tag) = (Label(r.u32()?), SetupId(r.array()?), r.array()?);
         let (proof_hash, hop_limit, budget, patience_ms) = (r.array()?, r.u16()?, r.u16()?, r.u16()?);
-        let avoid = Avoid::read(&mut r)?;
-        let blob = read_blob(&mut r)?;
+        let (avoid, way, blob) = (Avoid::read(&mut r)?, Way::decode(&mut r)?, read_blob(&mut r)?);
         r.finish()?;
-        Ok(Self { label, id, tag, proof_hash, hop_limit, budget, patience_ms, avoid, blob })
+        Ok(Self { label, id, tag, proof_hash, hop_limit, budget, patience_ms, avoid, way, blob })
     }
 }
 
@@ -360,6 +363,7 @@ mod tests {
                 setups: (0..n % 5).map(|n| SetupId([n.to_le_bytes()[0]; 16])).collect(),
                 strict: n.is_multiple_of(2),
             },
+            way: Way::new(vec![super::super::way::Waypoint { short: [5; 8], left: n % 1024 }; usize::from(n % 3)]),
             blob: blob.into(),
         }
     }

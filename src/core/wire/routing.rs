@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ADVERT        flags 1 | number varint | count varint | count items | signature 64
-//!   item        0 | short 8 | epoch low 1 | seq 1 | metric varint | next-hop tag 4 | chain 16
+//!   item        0 | short 8 | epoch low 1 | seq 1 | metric varint | next-hop tag 4 | chain 16   (2: a landmark)
 //!               1 | proof 118             | seq 1 | metric varint | next-hop tag 4 | chain 16
 //!   proof       scheme 1 | key 32 | epoch 4 | anchor 16 | flags 1 | signature 64
 //! WITHDRAW, UNREACH   count varint | count (short 8 | epoch 4 | seq 1)
@@ -11,8 +11,10 @@
 //! DIGEST        sum 8 | count varint
 //! PROBE         nonce 8 | destination 32 | hops left 2
 //! PROBE_FOUND   nonce 8 | proof 118 | seq 1 | metric varint | chain 16
-//! ROUTED        destination 32 | hops left 2 | token 8 (zero: no answer wanted) | payload
+//! ROUTED        destination 32 | hops left 2 | token 8 (zero: no answer wanted) | way | payload
 //! ROUTED_ANSWER token 8 | payload
+//! REGISTER      landmark 32 | hops left 2 | token 8 | distance varint | way
+//! PLACE         destination 32 | hops left 2 | token 8 | a request of the directory
 //! ```
 //!
 //! A *short* is the beginning of a PeerId: enough to name a destination whose proof the
@@ -24,15 +26,21 @@ use super::{Error, Reader, put_varint};
 use crate::crypto::{BadSignature, PeerId, PublicKey, Purpose, Scheme};
 
 mod datagram;
+mod place;
 mod request;
 #[cfg(test)]
 mod tests;
 
 pub use datagram::{PAYLOAD_MAX, Routed, RoutedAnswer};
+pub use place::{
+    BLOB_LEN_MAX, LISTED_MAX, LOCATOR_LEN_MAX, LOCATORS_MAX, Locator, Place, PlaceAnswer, PlaceRequest, Register,
+};
 pub use request::{Digest, Probe, ProbeFound, Refill, SeqRequest, WANTED_MAX};
 
 /// Metrics are below this; the value itself says unreachable.
-pub const METRIC_END: u16 = 1024;
+pub const METRIC_END: u16 = 4096;
+/// Metrics of whoever is no landmark are below this: its chain is shorter, and nobody keeps it from so far away.
+pub const VICINITY_END: u16 = 1024;
 /// Sequence numbers of one epoch are below this.
 pub const SEQ_END: u8 = 16;
 /// Items of one ADVERT, or entries of one WITHDRAW or UNREACH, at most.
@@ -92,7 +100,28 @@ pub struct OriginProof {
     pub signature: [u8; SIGNATURE_LEN],
 }
 
+/// Flag of a proof: everybody keeps a route to this destination.
+pub const FLAG_LANDMARK: u8 = 1;
+
 impl OriginProof {
+    /// Whether everybody keeps a route to this destination.
+    #[must_use]
+    pub fn is_landmark(&self) -> bool {
+        self.flags & FLAG_LANDMARK != 0
+    }
+
+    /// Metrics of this destination are below this, in this epoch.
+    #[must_use]
+    pub fn span(&self) -> u16 {
+        if self.is_landmark() { METRIC_END } else { VICINITY_END }
+    }
+
+    /// Whose proof it is, if the key is one: the hash needs no curve.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        PublicKey::peer_id_of(Scheme::Ed25519, &self.key)
+    }
+
     /// The bytes that the signature covers.
     #[must_use]
     pub fn signed_fields(epoch: u32, anchor: &Element, flags: u8) -> [u8; 21] {
@@ -114,8 +143,8 @@ impl OriginProof {
     /// # Errors
     /// [`BadSignature`], also when the key is none.
     pub fn verify(&self) -> Result<(), BadSignature> {
-        let key = self.public_key().ok_or(BadSignature)?;
-        key.verify(Purpose::RouteOrigin, &[&Self::signed_fields(self.epoch, &self.anchor, self.flags)], &self.signature)
+        let fields = Self::signed_fields(self.epoch, &self.anchor, self.flags);
+        PublicKey::verify_by(&self.key, Purpose::RouteOrigin, &[&fields], &self.signature)
     }
 
     /// Reads a proof.
@@ -152,6 +181,8 @@ pub enum Subject {
         short: Short,
         /// Low byte of the epoch: tells a receiver with an older proof that it needs the new one.
         epoch_low: u8,
+        /// Whether the proof says that it is a landmark: tells a receiver without it whether to ask.
+        landmark: bool,
     },
     /// Any, with its proof.
     Proven(Box<OriginProof>),
@@ -176,7 +207,7 @@ impl Item {
     /// Reads an item.
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         let subject = match reader.u8()? {
-            0 => Subject::Known { short: reader.array()?, epoch_low: reader.u8()? },
+            form @ (0 | 2) => Subject::Known { short: reader.array()?, epoch_low: reader.u8()?, landmark: form == 2 },
             1 => Subject::Proven(Box::new(OriginProof::decode(reader)?)),
             _ => return Err(Error::Invalid("form of an item")),
         };
@@ -192,8 +223,8 @@ impl Item {
     /// Appends the item.
     pub fn encode(&self, out: &mut BytesMut) {
         match &self.subject {
-            Subject::Known { short, epoch_low } => {
-                out.put_u8(0);
+            Subject::Known { short, epoch_low, landmark } => {
+                out.put_u8(if *landmark { 2 } else { 0 });
                 out.put_slice(short);
                 out.put_u8(*epoch_low);
             }

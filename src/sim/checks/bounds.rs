@@ -29,7 +29,7 @@ pub fn check(network: &Network, limits: &routing::Limits) -> Result<(), String> 
             }
         }
         // Neighbours are always usable, whether or not they fit the table; found routes live beside it.
-        let most = limits.table + limits.found + links.len();
+        let most = limits.table + limits.landmarks + limits.found + links.len();
         if routes > most {
             return Err(format!("machine {host} has {routes} routes, more than {most}"));
         }

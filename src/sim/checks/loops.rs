@@ -9,7 +9,7 @@ use tarnet_core::crypto::PeerId;
 use crate::network::Network;
 
 /// Who may hand a packet to whom, toward one destination.
-type Successors = Vec<Vec<usize>>;
+type Successors = HashMap<usize, Vec<usize>>;
 
 /// Looks for a loop toward any destination; says which.
 ///
@@ -18,7 +18,7 @@ type Successors = Vec<Vec<usize>>;
 pub fn check(network: &Network) -> Result<(), String> {
     let hosts = network.hosts();
     let index: HashMap<PeerId, usize> = hosts.iter().enumerate().map(|(i, host)| (host.peer, i)).collect();
-    let mut toward: Vec<Successors> = vec![vec![Vec::new(); hosts.len()]; hosts.len()];
+    let mut toward: Vec<Successors> = vec![Successors::new(); hosts.len()];
     for host in hosts.iter().map(|host| index[&host.peer]) {
         let Some(node) = network.node(host) else { continue };
         for route in node.routes() {
@@ -26,7 +26,7 @@ pub fn check(network: &Network) -> Result<(), String> {
                 return Err(format!("machine {host} has a route to {}, which does not exist", route.peer_id));
             };
             let hops = std::iter::once(route.next_hop).chain(route.alternates.iter().map(|(peer, _)| *peer));
-            toward[dest][host] = hops.filter_map(|peer| index.get(&peer).copied()).collect();
+            toward[dest].insert(host, hops.filter_map(|peer| index.get(&peer).copied()).collect());
         }
     }
     for (dest, successors) in toward.iter().enumerate() {
@@ -41,33 +41,33 @@ pub fn check(network: &Network) -> Result<(), String> {
 fn cycle(dest: usize, successors: &Successors) -> Option<Vec<usize>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
-        New,
         OnTheWay,
         Done,
     }
-    let mut marks = vec![Mark::New; successors.len()];
-    marks[dest] = Mark::Done;
-    for start in 0..successors.len() {
-        // The way so far: each node with the number of its next successor.
-        let mut way = vec![(start, 0)];
-        if marks[start] != Mark::New {
+    let mut marks: HashMap<usize, Mark> = HashMap::from([(dest, Mark::Done)]);
+    let mut starts: Vec<usize> = successors.keys().copied().collect();
+    starts.sort_unstable();
+    for start in starts {
+        if marks.contains_key(&start) {
             continue;
         }
-        marks[start] = Mark::OnTheWay;
+        // The way so far: each node with the number of its next successor.
+        let mut way = vec![(start, 0)];
+        marks.insert(start, Mark::OnTheWay);
         while let Some(&mut (node, ref mut next)) = way.last_mut() {
-            let Some(&hop) = successors[node].get(*next) else {
-                marks[node] = Mark::Done;
+            let Some(&hop) = successors.get(&node).and_then(|hops| hops.get(*next)) else {
+                marks.insert(node, Mark::Done);
                 way.pop();
                 continue;
             };
             *next += 1;
-            match marks[hop] {
-                Mark::Done => {}
-                Mark::New => {
-                    marks[hop] = Mark::OnTheWay;
+            match marks.get(&hop) {
+                Some(Mark::Done) => {}
+                None => {
+                    marks.insert(hop, Mark::OnTheWay);
                     way.push((hop, 0));
                 }
-                Mark::OnTheWay => {
+                Some(Mark::OnTheWay) => {
                     return Some(way.iter().map(|(node, _)| *node).skip_while(|node| *node != hop).collect());
                 }
             }
@@ -80,20 +80,23 @@ fn cycle(dest: usize, successors: &Successors) -> Option<Vec<usize>> {
 mod tests {
     use super::*;
 
+    /// Successors by the machine's place in the list.
+    fn of(list: &[&[usize]]) -> Successors {
+        list.iter().map(|hops| hops.to_vec()).enumerate().collect()
+    }
+
     #[test]
     fn a_cycle_behind_a_fork_is_found() {
-        let successors = vec![vec![], vec![0, 2], vec![3], vec![0, 4], vec![2]];
-        assert_eq!(cycle(0, &successors), Some(vec![2, 3, 4]));
+        assert_eq!(cycle(0, &of(&[&[], &[0, 2], &[3], &[0, 4], &[2]])), Some(vec![2, 3, 4]));
     }
 
     #[test]
     fn ways_that_meet_again_are_no_cycle() {
-        let successors = vec![vec![], vec![0], vec![0, 1], vec![1, 2], vec![3, 2]];
-        assert_eq!(cycle(0, &successors), None);
+        assert_eq!(cycle(0, &of(&[&[], &[0], &[0, 1], &[1, 2], &[3, 2]])), None);
     }
 
     #[test]
     fn a_loop_through_the_destination_ends_there() {
-        assert_eq!(cycle(0, &vec![vec![1], vec![0]]), None);
+        assert_eq!(cycle(0, &of(&[&[1], &[0]])), None);
     }
 }

@@ -64,6 +64,21 @@ impl Traffic {
     }
 }
 
+/// What each node keeps and does.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// Routing's bounds.
+    pub limits: routing::Limits,
+    /// Whether it takes part in the DHT.
+    pub dht: bool,
+}
+
+impl From<routing::Limits> for Kept {
+    fn from(limits: routing::Limits) -> Self {
+        Self { limits, dht: true }
+    }
+}
+
 /// One machine.
 pub struct Host {
     /// Its node's id.
@@ -82,7 +97,7 @@ pub struct Host {
     pub(super) deadline: Option<Instant>,
     /// The earliest wake-up in the queue.
     pub(super) wake: Option<Instant>,
-    limits: routing::Limits,
+    kept: Kept,
     /// Its process is stopped.
     pub(super) frozen: bool,
     /// What came since.
@@ -91,7 +106,7 @@ pub struct Host {
 
 impl Host {
     /// A machine that is switched off, with fresh keys.
-    pub(super) fn new(mut rng: Rng, limits: routing::Limits) -> Self {
+    pub(super) fn new(mut rng: Rng, kept: Kept) -> Self {
         let keys = Arc::new(SigningKey::generate(Scheme::Ed25519, &mut rng));
         let identity = Arc::new(SigningKey::generate(Scheme::Ed25519, &mut rng));
         Self {
@@ -105,7 +120,7 @@ impl Host {
             node: None,
             deadline: None,
             wake: None,
-            limits,
+            kept,
             frozen: false,
             waiting: Vec::new(),
         }
@@ -130,10 +145,11 @@ impl Host {
                 upload_limit: None,
                 queue_max: link::limits::QUEUE_MAX,
             },
-            routing: self.limits,
+            routing: self.kept.limits,
             epoch: self.disk.epoch,
             paths: circuit::Limits::default(),
             saved_keys,
+            dht: self.kept.dht,
             advertise: Vec::new(),
             suffix: "tarnet.alt".to_owned(),
             sessions_held_max: tarnet_core::node::limits::SESSIONS_HELD_MAX,

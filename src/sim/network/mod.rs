@@ -24,10 +24,9 @@ use std::time::Duration;
 use tarnet_core::crypto::PeerId;
 use tarnet_core::node::{Event, Input, Output, Target, WantId};
 use tarnet_core::rng::Rng;
-use tarnet_core::routing;
 use tarnet_core::time::{Instant, Now, UnixTime};
 
-pub use host::{Host, SimNode, Traffic};
+pub use host::{Host, Kept, SimNode, Traffic};
 pub use pipe::{MILLION, Shape};
 
 use conns::{Cable, Conn, Happening};
@@ -78,8 +77,9 @@ pub struct Network {
 impl Network {
     /// Machines and cables of a topology, all on at time 0, none connected yet.
     #[must_use]
-    pub fn new(topology: &Topology, mut rng: Rng, limits: routing::Limits) -> Self {
-        let hosts = (0..topology.nodes).map(|i| Host::new(rng.fork(&format!("host {i}")), limits)).collect();
+    pub fn new(topology: &Topology, mut rng: Rng, kept: impl Into<Kept>) -> Self {
+        let kept = kept.into();
+        let hosts = (0..topology.nodes).map(|i| Host::new(rng.fork(&format!("host {i}")), kept)).collect();
         let mut network = Self {
             now: Instant::ZERO,
             queue: Queue::default(),

@@ -162,7 +162,7 @@ fn topology(rng: &mut Rng) -> Topology {
         (2 + RELAYS..nodes).for_each(|far| add(1, far, rng));
     }
     let places = (0..nodes).map(|_| (0.5, 0.5)).collect();
-    Topology { nodes, edges, places }
+    Topology::of(nodes, edges, places)
 }
 
 /// Runs one seed with streams of so many bytes.

@@ -2,7 +2,7 @@
 //! other's node, found by its Hello from the DHT, and a sealed reply came back: nobody is
 //! told anything that the network did not find out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tarnet_core::node::{Event, Target, WantId};
@@ -51,20 +51,24 @@ enum Stage {
 pub fn choose(network: &Network, count: usize, rng: &mut Rng) -> Vec<(usize, usize)> {
     let graph = network.graph();
     let alive: Vec<usize> = (0..network.hosts().len()).filter(|&host| network.hosts()[host].is_alive()).collect();
-    let mut connected = Vec::new();
-    for &from in &alive {
-        let distances = graph.distances(from);
-        connected.extend(alive.iter().filter(|&&to| to != from && distances[to].is_some()).map(|&to| (from, to)));
-    }
-    if connected.len() <= count {
-        return connected;
+    let island = graph.islands();
+    let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
+    alive.iter().for_each(|&host| *sizes.entry(island[host]).or_default() += 1);
+    let connected: usize = sizes.values().map(|size| size * (size - 1)).sum();
+    let joined = |from: usize, to: usize| from != to && island[from] == island[to];
+    if connected <= count {
+        let of = |&from| alive.iter().filter(move |&&to| joined(from, to)).map(move |&to| (from, to));
+        return alive.iter().flat_map(of).collect();
     }
     let mut chosen = BTreeSet::new();
+    let mut pick = || alive[usize::try_from(rng.public_below(alive.len() as u64)).unwrap_or(0)];
     while chosen.len() < count {
-        let bound = u64::try_from(connected.len()).unwrap_or(u64::MAX);
-        chosen.insert(usize::try_from(rng.public_below(bound)).unwrap_or(0));
+        let pair = (pick(), pick());
+        if joined(pair.0, pair.1) {
+            chosen.insert(pair);
+        }
     }
-    chosen.into_iter().map(|i| connected[i]).collect()
+    chosen.into_iter().collect()
 }
 
 /// Tries all pairs, a few at a time, each up to [`TRIES_MAX`] times.
@@ -97,7 +101,10 @@ fn advance(network: &mut Network, pair: &mut Pair, stage: &mut Stage) {
                 *stage = Stage::Done;
             }
             Some((_, event)) => {
-                pair.failure = Some(format!("{event:?}"));
+                pair.failure = Some(match event {
+                    Event::Failed { why, .. } => format!("{why:?}"),
+                    other => format!("{other:?}"),
+                });
                 *stage = Stage::Done;
                 if pair.tries < TRIES_MAX {
                     *stage = Stage::Due(network.now().instant + RETRY_PAUSE);

@@ -64,6 +64,7 @@ fn flood(net: &mut Net, flooder: usize, what: usize, dest: PeerId) {
                     budget: 100,
                     patience_ms: 9000,
                     avoid: crate::wire::path::Avoid::default(),
+                    way: Default::default(),
                     blob: Bytes::from_static(&[1; 4000]),
                 };
                 open.encode()
@@ -74,7 +75,14 @@ fn flood(net: &mut Net, flooder: usize, what: usize, dest: PeerId) {
             }),
             _ => batch(kind::ROUTED, || {
                 let token = rng.public_array();
-                Routed { dest, hops_left: 20, token, payload: Bytes::from_static(&[3; 20_000]) }.encode()
+                Routed {
+                    dest,
+                    way: Default::default(),
+                    hops_left: 20,
+                    token,
+                    payload: Bytes::from_static(&[3; 20_000]),
+                }
+                .encode()
             }),
         };
         assert!(net.inject(flooder, RELAY, batch), "the flooder still has its link");

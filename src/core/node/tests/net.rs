@@ -244,6 +244,7 @@ fn node(now: Now, rng: &mut Rng) -> Node<MemoryStore> {
         epoch: Default::default(),
         paths: Default::default(),
         saved_keys: None,
+        dht: true,
         advertise: Vec::new(),
         suffix: "tarnet.alt".into(),
         sessions_held_max: crate::node::limits::SESSIONS_HELD_MAX,

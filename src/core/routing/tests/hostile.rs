@@ -10,7 +10,9 @@ use crate::routing::chain::{Chain, unroll};
 use crate::routing::import::next_hop_tag;
 use crate::routing::{Error, Limits, Routing};
 use crate::wire::kind;
-use crate::wire::routing::{Advert, Element, Item, Marks, OriginProof, ProbeFound, RoutedAnswer, Subject};
+use crate::wire::routing::{
+    Advert, Element, Item, Marks, OriginProof, ProbeFound, RoutedAnswer, Subject, VICINITY_END,
+};
 
 /// A destination that an attacker made up, with a proper key.
 pub(super) struct Invented {
@@ -24,11 +26,11 @@ pub(super) struct Invented {
 pub(super) fn invent(at: usize) -> Invented {
     let keys = SigningKey::generate(Scheme::Ed25519, &mut seeded(at, "invented"));
     let id = keys.public().peer_id();
-    let (elements, anchor) = unroll(&Chain::new(&id, 1), [1; 16]);
+    let (elements, anchor) = unroll(&Chain::new(&id, 1, VICINITY_END), [1; 16]);
     let signature = keys.sign(Purpose::RouteOrigin, &[&OriginProof::signed_fields(1, &anchor, 0)]);
     let key = keys.public().to_bytes().try_into().unwrap();
     let proof = OriginProof { key, epoch: 1, anchor, flags: 0, signature: signature.try_into().unwrap() };
-    let element = Chain::new(&id, 1).advance(&elements[0], 1);
+    let element = Chain::new(&id, 1, VICINITY_END).advance(&elements[0], 1);
     Invented { id, proof, element }
 }
 

@@ -2,7 +2,9 @@
 
 #[path = "../../attacks/route.rs"]
 mod attacks;
+mod far;
 mod hostile;
+mod loops;
 mod net;
 mod network;
 mod single;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::net::Net;
 use crate::routing::{EpochState, Event, Hops, Limits, LookupId, SendError};
+use crate::wire::way::Way;
 
 /// All nodes of a network.
 fn all(net: &Net) -> Vec<usize> {
@@ -185,14 +186,17 @@ fn a_path_tag_leads_to_its_peer_only() {
     net.run_secs(10);
     let id = [4; 16];
     let tag = crate::crypto::path_tag(&id, &net.id(2));
-    assert_eq!(net.nodes[2].next_hops_for_tag(&id, &tag), Hops::Here);
-    assert_eq!(net.nodes[0].next_hops_for_tag(&id, &tag), Hops::Via(net.nodes[0].next_hops(&net.id(2))));
-    assert_eq!(net.nodes[0].next_hops_for_tag(&id, &[0; 16]), Hops::Via(Default::default()));
+    assert_eq!(net.nodes[2].next_hops_for_tag(&id, &tag, &Way::default()), Hops::Here);
+    assert_eq!(
+        net.nodes[0].next_hops_for_tag(&id, &tag, &Way::default()),
+        Hops::Via(net.nodes[0].next_hops(&net.id(2)))
+    );
+    assert_eq!(net.nodes[0].next_hops_for_tag(&id, &[0; 16], &Way::default()), Hops::Via(Default::default()));
 }
 
 #[test]
 fn a_probe_finds_a_peer_outside_the_table() {
-    let mut net = Net::new(12, Limits { table: 4, ..Limits::default() });
+    let mut net = Net::new(12, Limits { table: 4, landmarks: 0, ..Limits::default() });
     (1..12).for_each(|at| net.link(at - 1, at, 5));
     net.run_secs(60);
     let dest = net.id(11);

@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::crypto::PeerId;
+use crate::wire::way::Way;
 use crate::wire::{Error, Reader};
 
 /// Bytes of a routed datagram's payload, at most.
@@ -17,6 +18,8 @@ pub struct Routed {
     pub hops_left: u16,
     /// The previous hop's token for the answer, or zero when none is wanted.
     pub token: [u8; 8],
+    /// Where it is, for whoever has it in no table.
+    pub way: Way,
     /// At most [`PAYLOAD_MAX`] bytes.
     pub payload: Bytes,
 }
@@ -25,10 +28,11 @@ impl Routed {
     /// The message.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(42 + self.payload.len());
+        let mut out = BytesMut::with_capacity(42 + self.way.encoded_len() + self.payload.len());
         out.put_slice(&self.dest.0);
         out.put_u16_le(self.hops_left);
         out.put_slice(&self.token);
+        self.way.encode(&mut out);
         out.put_slice(&self.payload);
         out.freeze()
     }
@@ -43,6 +47,7 @@ impl Routed {
             dest: PeerId(reader.array()?),
             hops_left: reader.u16()?,
             token: reader.array()?,
+            way: Way::decode(&mut reader)?,
             payload: decode_payload(&mut reader)?,
         })
     }

@@ -4,6 +4,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::way::{Way, Waypoint};
+
+/// Any short.
+fn nonce_of(number: u16) -> Short {
+    u64::from(number).to_le_bytes()
+}
 
 /// Any proof, valid or not.
 fn proof() -> impl Strategy<Value = OriginProof> {
@@ -20,7 +26,11 @@ fn proof() -> impl Strategy<Value = OriginProof> {
 /// Any item.
 fn item() -> impl Strategy<Value = Item> {
     let subject = prop_oneof![
-        (any::<Short>(), any::<u8>()).prop_map(|(short, epoch_low)| Subject::Known { short, epoch_low }),
+        (any::<Short>(), any::<u8>(), any::<bool>()).prop_map(|(short, epoch_low, landmark)| Subject::Known {
+            short,
+            epoch_low,
+            landmark
+        }),
         proof().prop_map(|proof| Subject::Proven(Box::new(proof))),
     ];
     (subject, 0..SEQ_END, 0..=METRIC_END, any::<[u8; 4]>(), any::<[u8; 16]>())
@@ -106,7 +116,8 @@ proptest! {
     #[test]
     fn datagrams_round_trip(dest: [u8; 32], hops_left: u16, token: [u8; 8], payload: Vec<u8>) {
         let payload = Bytes::from(payload);
-        let routed = Routed { dest: PeerId(dest), hops_left, token, payload: payload.clone() };
+        let way = Way::new(vec![Waypoint { short: nonce_of(hops_left), left: hops_left % METRIC_END }]);
+        let routed = Routed { dest: PeerId(dest), hops_left, token, way, payload: payload.clone() };
         prop_assert_eq!(Routed::decode(&routed.encode()), Ok(routed));
         let answer = RoutedAnswer { token, payload };
         prop_assert_eq!(RoutedAnswer::decode(&answer.encode()), Ok(answer));

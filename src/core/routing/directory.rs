@@ -1,0 +1,289 @@
+//! The directory: landmarks keep the places of the nodes whose ids in the DHT are nearest to
+//! theirs, and say them to whoever asks; and the look-up of a node over it. Two directories
+//! are asked at once, then the next ones; what a node itself signed is believed, from whomever.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::datagram::Asker;
+use super::home::{gap, seat};
+use super::leases::Leases;
+use super::limits::{
+    DIRECTORIES_ASKED, DIRECTORIES_AT_ONCE, DIRECTORY_WAIT, DIRECTORY_WAIT_PER_METRIC, LOOKUPS_MAX, PLACE_CACHE_LIFE,
+    PLACE_LIFE,
+};
+use super::{Error, Event, Limits, LookupId, RequestId, Routing, Timer, To};
+use crate::crypto::PeerId;
+use crate::time::{Instant, Now};
+use crate::wire::kind;
+use crate::wire::routing::{LISTED_MAX, Place, PlaceAnswer, PlaceRequest, Routed};
+use crate::wire::way::Way;
+
+/// A node that is sought.
+struct Search {
+    askers: BTreeSet<LookupId>,
+    /// Directories not asked yet, the nearest last.
+    left: Vec<PeerId>,
+    /// Requests under way.
+    open: BTreeSet<RequestId>,
+}
+
+/// Where a node is, as it said.
+pub(super) struct Known {
+    pub(super) way: Way,
+    sequence: u64,
+}
+
+/// Places kept for others, places that we know, and searches.
+pub(super) struct Directory {
+    kept: Leases<PeerId, ([u8; 16], Place)>,
+    /// Who is kept, in the order of the DHT.
+    by_seat: BTreeMap<[u8; 16], PeerId>,
+    /// Places that we know.
+    pub(super) places: Leases<PeerId, Known>,
+    searches: BTreeMap<PeerId, Search>,
+    asked: BTreeMap<RequestId, PeerId>,
+    listing: BTreeSet<RequestId>,
+    /// Our own place, given to these.
+    pub(super) puts: BTreeMap<RequestId, PeerId>,
+}
+
+impl Directory {
+    /// Empty.
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            kept: Leases::new(limits.directory),
+            by_seat: BTreeMap::new(),
+            places: Leases::new(limits.places),
+            searches: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            listing: BTreeSet::new(),
+            puts: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a peer's place is kept for others.
+    #[cfg(test)]
+    pub(super) fn keeps(&self, peer: &PeerId) -> bool {
+        self.kept.contains(peer)
+    }
+
+    /// Removes what is due.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.kept.expire(now);
+        self.places.expire(now);
+        let kept = &self.kept;
+        self.by_seat.retain(|_, peer| kept.contains(peer));
+        // Requests without an answer are as bounded as what leads to them; here they end.
+        while self.puts.len() > LOOKUPS_MAX {
+            self.puts.pop_first();
+        }
+        while self.listing.len() > LOOKUPS_MAX {
+            self.listing.pop_first();
+        }
+    }
+}
+
+impl Routing {
+    /// Whether there is a directory to ask.
+    #[must_use]
+    pub fn has_directory(&self) -> bool {
+        self.table.landmarks_len() > 0
+    }
+
+    /// Looks a node's place up at the landmarks: [`Event::Located`] or [`Event::NotLocated`] follows.
+    pub fn locate(&mut self, now: Now, lookup: LookupId, dest: PeerId) {
+        if let Some(search) = self.directory.searches.get_mut(&dest) {
+            search.askers.insert(lookup);
+            return;
+        }
+        let mut left = self.directories(&seat(&dest), DIRECTORIES_ASKED);
+        if left.is_empty() || self.directory.searches.len() >= LOOKUPS_MAX {
+            return self.events.push_back(Event::NotLocated { lookup, dest });
+        }
+        left.reverse();
+        let search = Search { askers: BTreeSet::from([lookup]), left, open: BTreeSet::new() };
+        self.directory.searches.insert(dest, search);
+        if let Some(place) = self.directory.kept.find(now.instant, &dest).map(|(_, place)| place.clone()) {
+            return self.located(now.instant, &place);
+        }
+        self.ask_directories(now.instant, &dest);
+    }
+
+    /// Asks the next directories, or gives up.
+    pub(super) fn ask_directories(&mut self, now: Instant, dest: &PeerId) {
+        let Some(search) = self.directory.searches.get_mut(dest) else { return };
+        let at = search.left.len().saturating_sub(DIRECTORIES_AT_ONCE);
+        let next = search.left.split_off(at);
+        if next.is_empty() {
+            return self.search_failed(dest);
+        }
+        let mut wait = DIRECTORY_WAIT;
+        let me = self.me;
+        for landmark in next.into_iter().rev().filter(|landmark| *landmark != me) {
+            let Some((_, cost)) = self.next_hops(&landmark).first().copied() else { continue };
+            wait = wait.max(DIRECTORY_WAIT + DIRECTORY_WAIT_PER_METRIC * u32::from(cost.0));
+            if let Some(request) = self.send_place(now, landmark, PlaceRequest::Get(*dest).encode()) {
+                self.directory.asked.insert(request, *dest);
+                if let Some(search) = self.directory.searches.get_mut(dest) {
+                    search.open.insert(request);
+                }
+            }
+        }
+        self.timers.set(Timer::Directory(*dest), now + wait);
+    }
+
+    /// Nobody knows.
+    fn search_failed(&mut self, dest: &PeerId) {
+        let Some(search) = self.directory.searches.remove(dest) else { return };
+        self.timers.clear(&Timer::Directory(*dest));
+        search.open.iter().for_each(|request| {
+            self.directory.asked.remove(request);
+        });
+        self.events.extend(search.askers.into_iter().map(|lookup| Event::NotLocated { lookup, dest: *dest }));
+    }
+
+    /// A place that its node signed: whoever sought it goes on.
+    fn located(&mut self, now: Instant, place: &Place) {
+        let dest = place.peer_id();
+        self.learn_place(now, place);
+        let Some(search) = self.directory.searches.remove(&dest) else { return };
+        self.timers.clear(&Timer::Directory(dest));
+        search.open.iter().for_each(|request| {
+            self.directory.asked.remove(request);
+        });
+        let found = |lookup| Event::Located { lookup, dest, blob: place.blob.clone() };
+        self.events.extend(search.askers.into_iter().map(found));
+    }
+
+    /// Keeps a place for our own use, unless a newer one is known.
+    fn learn_place(&mut self, now: Instant, place: &Place) {
+        let dest = place.peer_id();
+        if self.directory.places.find(now, &dest).is_none_or(|known| known.sequence <= place.sequence) {
+            let known = Known { way: place.way(), sequence: place.sequence };
+            self.directory.places.insert(self.me, now + PLACE_CACHE_LIFE, dest, known);
+        }
+    }
+
+    /// A node was not reached where it said it was: it is looked up again.
+    pub fn forget_place(&mut self, dest: &PeerId) {
+        self.directory.places.remove(dest);
+    }
+
+    /// Asks a directory who is nearest to a place in the DHT, whose first bytes these are: [`Event::Listed`] may follow.
+    pub fn list_near(&mut self, now: Now, id: [u8; 16]) {
+        let count = u8::try_from(LISTED_MAX).unwrap_or(u8::MAX);
+        let Some(landmark) = self.directories(&id, 1).into_iter().find(|landmark| *landmark != self.me) else { return };
+        if let Some(request) = self.send_place(now.instant, landmark, PlaceRequest::Near { id, count }.encode()) {
+            self.directory.listing.insert(request);
+        }
+    }
+
+    /// Sends a request to a landmark.
+    pub(super) fn send_place(&mut self, now: Instant, landmark: PeerId, payload: Bytes) -> Option<RequestId> {
+        let (via, cost) = self.next_hops(&landmark).first().copied()?;
+        let (request, token) = self.request(now, via);
+        let hops_left = self.hops_for(cost);
+        let routed = Routed { dest: landmark, hops_left, token, way: Way::default(), payload };
+        self.send(To::One(via), kind::PLACE, routed.encode());
+        Some(request)
+    }
+
+    /// A request to the directory: ours, or to be passed on.
+    pub(super) fn handle_place(&mut self, now: Instant, from: PeerId, body: &[u8]) -> Result<(), Error> {
+        let Routed { dest, hops_left, token, way, payload } = Routed::decode(body).map_err(Error::Malformed)?;
+        if dest != self.me {
+            let via = self.next_hops(&dest).into_iter().find(|(via, _)| *via != from);
+            let (Some((via, _)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
+                self.counters.datagrams_dropped += 1;
+                return Ok(());
+            };
+            let token = self.lease(now, Asker::Neighbour(from, token), via, 1);
+            self.send(To::One(via), kind::PLACE, Routed { dest, hops_left, token, way, payload }.encode());
+            return Ok(());
+        }
+        let neighbour = self.neighbours.get_mut(&from).ok_or(Error::NotNeighbour)?;
+        if !neighbour.places.take(now, 1) {
+            self.counters.requests_over_budget += 1;
+            return Ok(());
+        }
+        let answer = match PlaceRequest::decode(&payload).map_err(Error::Malformed)? {
+            PlaceRequest::Put(place) => {
+                self.keep_place(now, from, place);
+                PlaceAnswer::Done
+            }
+            PlaceRequest::Get(peer) => match self.directory.kept.find(now, &peer) {
+                Some((_, place)) => PlaceAnswer::Found(place.clone()),
+                None => PlaceAnswer::Done,
+            },
+            PlaceRequest::Near { id, count } => PlaceAnswer::Listed(self.nearest_places(now, &id, count)),
+        };
+        self.answer_token(from, token, answer.encode());
+        Ok(())
+    }
+
+    /// Keeps a place for others, if its node signed it and it is no older than what we have.
+    pub(super) fn keep_place(&mut self, now: Instant, from: PeerId, place: Place) {
+        let peer = place.peer_id();
+        let older = self.directory.kept.find(now, &peer).is_some_and(|(_, kept)| kept.sequence > place.sequence);
+        if older || place.verify().is_err() {
+            self.counters.items_unproven += 1;
+            return;
+        }
+        let seat = seat(&peer);
+        self.directory.by_seat.insert(seat, peer);
+        self.counters.leases_dropped +=
+            u64::from(self.directory.kept.insert(from, now + PLACE_LIFE, peer, (seat, place)));
+    }
+
+    /// The places nearest to an id, without blobs.
+    fn nearest_places(&mut self, now: Instant, id: &[u8; 16], count: u8) -> Vec<Place> {
+        let count = usize::from(count).min(LISTED_MAX);
+        // The nearest by XOR are among those that share the longest beginning, which stand together in the order.
+        let after = self.directory.by_seat.range(*id..).take(count);
+        let before = self.directory.by_seat.range(..*id).rev().take(count);
+        let mut near: Vec<([u8; 16], PeerId)> = after.chain(before).map(|(seat, peer)| (*seat, *peer)).collect();
+        near.sort_by_key(|(seat, _)| gap(seat, id));
+        near.truncate(count);
+        let kept = &mut self.directory.kept;
+        near.iter().filter_map(|(_, peer)| kept.find(now, peer).map(|(_, place)| place.without_blob())).collect()
+    }
+
+    /// An answer of a directory to a request of ours; `false` when it is to another request.
+    pub(super) fn handle_place_answer(&mut self, now: Instant, request: RequestId, payload: &[u8]) -> bool {
+        if self.handle_kept(request) {
+            return true;
+        }
+        let sought = self.directory.asked.remove(&request);
+        if sought.is_none() && !self.directory.listing.remove(&request) {
+            return false;
+        }
+        let Ok(answer) = PlaceAnswer::decode(payload) else { return true };
+        match (answer, sought) {
+            (PlaceAnswer::Found(place), Some(dest)) if place.peer_id() == dest && place.verify().is_ok() => {
+                self.located(now, &place);
+            }
+            (PlaceAnswer::Listed(places), None) => {
+                let (mut peers, me) = (Vec::new(), self.me);
+                for place in places.iter().filter(|place| place.verify().is_ok() && place.peer_id() != me) {
+                    self.learn_place(now, place);
+                    peers.push(place.peer_id());
+                }
+                self.events.push_back(Event::Listed { peers });
+            }
+            (_, Some(dest)) => self.directory_denied(now, request, &dest),
+            (_, None) => {}
+        }
+        true
+    }
+
+    /// A directory does not know: when none is left to answer, the next are asked at once.
+    fn directory_denied(&mut self, now: Instant, request: RequestId, dest: &PeerId) {
+        let Some(search) = self.directory.searches.get_mut(dest) else { return };
+        search.open.remove(&request);
+        if search.open.is_empty() {
+            self.ask_directories(now, dest);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Where this node is, for those that have it in no table: it sends a registration to some
+//! landmarks, on whose way each hop that could not lead back adds the hop before it; it signs
+//! the ways as its place, and has the landmarks nearest to its id in the DHT keep that.
+//!
+//! A registration is repeated after 10 s, and after twice that each time, up to half an
+//! hour; sooner when a landmark of ours is gone, the way to one has changed, or others are
+//! nearest to our id. Without landmarks a node needs no place: everybody knows it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::datagram::Asker;
+use super::limits::{
+    DIRECTORIES, HOME_CHANGED, HOME_MAX, HOME_MIN, HOME_SPACING, JITTER_PERCENT, PUBLISH_WAIT, REGISTRATION_LOW,
+    REGISTRATIONS,
+};
+use super::{Error, RequestId, Routing, Timer, To};
+use crate::crypto::{Context, PeerId, derive_into};
+use crate::time::{Instant, Now};
+use crate::wire::kind;
+use crate::wire::routing::{LOCATOR_LEN_MAX, Place, PlaceRequest, Register, short};
+use crate::wire::way::{Way, Waypoint};
+use crate::wire::{self, Reader};
+
+/// The beginning of a peer's place in the DHT: who are nearest to it keep its place.
+pub(super) fn seat(peer: &PeerId) -> [u8; 16] {
+    let mut out = [0; 16];
+    derive_into(Context::DhtId, &[&peer.0], &mut out);
+    out
+}
+
+/// How far two seats are apart.
+pub(super) fn gap(a: &[u8; 16], b: &[u8; 16]) -> u128 {
+    u128::from_be_bytes(*a) ^ u128::from_be_bytes(*b)
+}
+
+/// A registration that was answered.
+struct Registered {
+    way: Way,
+    /// Our next hop to the landmark then.
+    via: PeerId,
+}
+
+/// Our own place.
+#[derive(Default)]
+pub(super) struct Home {
+    /// What whoever looks for us gets.
+    blob: Bytes,
+    /// Registrations under way.
+    asked: BTreeMap<RequestId, (PeerId, PeerId)>,
+    registered: BTreeMap<PeerId, Registered>,
+    /// Landmarks that were given our place, and said so.
+    kept_by: BTreeMap<PeerId, bool>,
+    counter: u32,
+    /// When we last registered.
+    at: Option<Instant>,
+    /// Pause before the next time.
+    pause: Duration,
+    /// When landmarks that did not say that they keep our place are given it again, and the pause before that.
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Routing {
+    /// What whoever looks this node up by its id gets beside the way: at most 8 KiB.
+    pub fn set_blob(&mut self, now: Now, blob: Bytes) {
+        self.home.blob = blob;
+        if !self.home.registered.is_empty() {
+            self.timers.set(Timer::Publish, now.instant + PUBLISH_WAIT);
+        }
+    }
+
+    /// The landmarks nearest to a seat, ourselves among them.
+    pub(super) fn directories(&self, seat_of: &[u8; 16], count: usize) -> Vec<PeerId> {
+        let own = self.origin.proof().is_landmark().then_some(self.me);
+        let mut all: Vec<PeerId> = self.table.landmarks().map(|(_, peer)| peer).chain(own).collect();
+        all.sort_by_cached_key(|peer| gap(&seat(peer), seat_of));
+        all.truncate(count);
+        all
+    }
+
+    /// Plans to register if what our place rests on has changed.
+    pub(super) fn check_home(&mut self, now: Instant) {
+        if self.table.landmarks_len() == 0 {
+            return;
+        }
+        if self.home.at.is_none() {
+            return self.plan_home(now, Duration::ZERO);
+        }
+        // A registration may still be on its way to a landmark thousands of hops off and back.
+        let fresh = self.home.at.is_some_and(|at| now - at < HOME_SPACING);
+        let moved = |(landmark, registered): (&PeerId, &Registered)| {
+            self.next_hops(landmark).first().is_none_or(|(via, _)| *via != registered.via)
+        };
+        if !fresh && (self.home.registered.iter().any(moved) || self.home.registered.is_empty()) {
+            self.home.pause = HOME_MIN;
+            return self.plan_home(now, HOME_CHANGED);
+        }
+        let nearest = self.directories(&seat(&self.me), DIRECTORIES);
+        let new = nearest.iter().any(|peer| !self.home.kept_by.contains_key(peer));
+        let silent = nearest.iter().any(|peer| self.home.kept_by.get(peer) == Some(&false));
+        let due = self.home.retry.is_none_or(|(at, _)| at <= now);
+        if (new || silent && due) && self.timers.at(&Timer::Publish).is_none() {
+            self.timers.set(Timer::Publish, now + PUBLISH_WAIT);
+        }
+    }
+
+    /// Sets the next registration, unless it comes sooner.
+    fn plan_home(&mut self, now: Instant, wait: Duration) {
+        let wait = self.rng.jitter(wait, JITTER_PERCENT * 2);
+        let at = self.timers.at(&Timer::Home).map_or(now + wait, |due| due.min(now + wait));
+        self.timers.set(Timer::Home, at);
+    }
+
+    /// Registers at some landmarks: three near ones and a distant one that everybody knows.
+    pub(super) fn register(&mut self, now: Instant) {
+        self.home.pause = (self.home.pause * 2).clamp(HOME_MIN, HOME_MAX);
+        self.plan_home(now, self.home.pause);
+        self.home.at = Some(now);
+        let mut near: Vec<(u16, PeerId)> =
+            self.table.landmarks().filter_map(|(_, peer)| Some((self.next_hops(&peer).first()?.1.0, peer))).collect();
+        let low = usize::try_from(u64::from(seat(&self.me)[0])).unwrap_or(0) % REGISTRATION_LOW.min(near.len()).max(1);
+        let distant = near.get(low).copied();
+        near.sort_unstable();
+        let others = near.into_iter().filter(|landmark| Some(*landmark) != distant).take(REGISTRATIONS - 1);
+        let chosen: Vec<PeerId> = distant.into_iter().chain(others).map(|(_, landmark)| landmark).collect();
+        self.home.registered.retain(|landmark, _| chosen.contains(landmark));
+        self.home.asked.retain(|_, (landmark, _)| chosen.contains(landmark));
+        while self.home.asked.len() > REGISTRATIONS * REGISTRATIONS {
+            self.home.asked.pop_first();
+        }
+        for landmark in chosen {
+            self.send_register(now, landmark);
+        }
+    }
+
+    /// Sends a registration toward a landmark.
+    fn send_register(&mut self, now: Instant, landmark: PeerId) {
+        let Some((via, cost)) = self.next_hops(&landmark).first().copied() else { return };
+        let (request, token) = self.request(now, via);
+        let way = Way::new(vec![Waypoint { short: short(&self.me), left: 0 }]);
+        let hops_left = self.hops_for(cost);
+        self.home.asked.insert(request, (landmark, via));
+        self.send(To::One(via), kind::REGISTER, Register { landmark, hops_left, token, distance: 0, way }.encode());
+    }
+
+    /// A registration on its way: adds the hop before us if we could not lead back, and ourselves if we are its landmark.
+    pub(super) fn handle_register(&mut self, now: Instant, from: PeerId, body: &[u8]) -> Result<(), Error> {
+        let Register { landmark, hops_left, token, distance, way } =
+            Register::decode(body).map_err(Error::Malformed)?;
+        let neighbour = self.neighbours.get_mut(&from).ok_or(Error::NotNeighbour)?;
+        let here = distance.saturating_add(neighbour.cost);
+        let mut points = way.points().to_vec();
+        let leads_back = points.last().is_some_and(|last| self.known_short(&last.short).is_some());
+        if !leads_back {
+            points.push(Waypoint { short: short(&from), left: distance });
+        }
+        if points.len() >= LOCATOR_LEN_MAX || here >= wire::routing::METRIC_END {
+            self.counters.datagrams_dropped += 1;
+            return Ok(());
+        }
+        if landmark == self.me {
+            points.push(Waypoint { short: short(&self.me), left: here });
+            let mut payload = bytes::BytesMut::new();
+            Way::new(points).encode(&mut payload);
+            self.answer_token(from, token, payload.freeze());
+            return Ok(());
+        }
+        let via = self.next_hops(&landmark).into_iter().find(|(via, _)| *via != from);
+        let (Some((via, _)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
+            self.counters.datagrams_dropped += 1;
+            return Ok(());
+        };
+        let token = self.lease(now, Asker::Neighbour(from, token), via, 1);
+        let register = Register { landmark, hops_left, token, distance: here, way: Way::new(points) };
+        self.send(To::One(via), kind::REGISTER, register.encode());
+        Ok(())
+    }
+
+    /// A landmark's answer to a registration of ours; `false` when it is to another request.
+    pub(super) fn handle_registered(&mut self, now: Instant, request: RequestId, payload: &[u8]) -> bool {
+        let Some((landmark, via)) = self.home.asked.remove(&request) else { return false };
+        let Ok(way) = Way::decode(&mut Reader::new(payload)) else { return true };
+        let begins = way.points().first().is_some_and(|first| first.short == short(&self.me));
+        let ends = way.points().last().is_some_and(|last| last.short == short(&landmark));
+        if begins && ends && way.points().len() <= LOCATOR_LEN_MAX {
+            let before = self.home.registered.insert(landmark, Registered { way: way.clone(), via });
+            if before.is_none_or(|before| before.way != way) {
+                self.home.kept_by.clear();
+                self.home.retry = None;
+                if self.timers.at(&Timer::Publish).is_none() {
+                    self.timers.set(Timer::Publish, now + PUBLISH_WAIT);
+                }
+            }
+        }
+        true
+    }
+
+    /// Our place as it is now.
+    fn own_place(&mut self) -> Option<Place> {
+        self.home.counter += 1;
+        // Ourselves as the first waypoint would say nothing: who knows us needs no way.
+        let beyond = |registered: &Registered| Way::new(registered.way.points()[1..].to_vec());
+        let locators = self.home.registered.values().map(beyond).collect();
+        self.origin.sign_place(self.home.counter, locators, self.home.blob.clone())
+    }
+
+    /// Gives our place to the landmarks that should keep it.
+    pub(super) fn publish(&mut self, now: Instant) {
+        let pause = self.home.retry.map_or(HOME_MIN, |(_, pause)| (pause * 2).min(HOME_MAX));
+        self.home.retry = Some((now + pause, pause));
+        let nearest = self.directories(&seat(&self.me), DIRECTORIES);
+        let missing: Vec<PeerId> =
+            nearest.iter().filter(|peer| self.home.kept_by.get(peer) != Some(&true)).copied().collect();
+        self.home.kept_by.retain(|peer, _| nearest.contains(peer));
+        let Some(place) = self.own_place().filter(|_| !missing.is_empty()) else { return };
+        let request = PlaceRequest::Put(place.clone()).encode();
+        for landmark in missing {
+            self.home.kept_by.insert(landmark, landmark == self.me);
+            if landmark == self.me {
+                self.keep_place(now, self.me, place.clone());
+            } else if let Some(request) = self.send_place(now, landmark, request.clone()) {
+                self.directory.puts.insert(request, landmark);
+            }
+        }
+    }
+
+    /// Landmarks that lead here, and those that say that they keep our place.
+    #[must_use]
+    pub fn home(&self) -> (usize, usize) {
+        (self.home.registered.len(), self.home.kept_by.values().filter(|kept| **kept).count())
+    }
+
+    /// A landmark says that it keeps our place.
+    pub(super) fn handle_kept(&mut self, request: RequestId) -> bool {
+        let Some(landmark) = self.directory.puts.remove(&request) else { return false };
+        if let Some(kept) = self.home.kept_by.get_mut(&landmark) {
+            *kept = true;
+        }
+        true
+    }
+}

@@ -1,0 +1,56 @@
+//! Who is a landmark: of the nodes whose vicinity does not hold the whole network, those of
+//! the lowest ranks. A node stands for it while few of its vicinity come before it, and steps
+//! down when as many as everybody keeps are lower: whatever the order of events, the lowest
+//! ranks of the whole network remain. Small networks have none: everybody is in every table.
+//!
+//! A rank is a hash of the PeerId. It can be ground out; the bound on landmarks holds whatever
+//! attackers do, and a node that is not reached over one locator is sought over another.
+
+use super::entry::rank;
+use super::limits::{CANDIDATE_LOOKS, CANDIDATES, JITTER_PERCENT, LOOK_AROUND, URGENT};
+use super::{Routing, Timer};
+use crate::time::Instant;
+use crate::wire::routing::short;
+
+impl Routing {
+    /// Looks whether we should be a landmark, and whether our place is still true.
+    pub(super) fn look_around(&mut self, now: Instant) {
+        let wait = self.rng.jitter(LOOK_AROUND, JITTER_PERCENT);
+        self.timers.set(Timer::LookAround, now + wait);
+        self.elect(now);
+        self.check_home(now);
+    }
+
+    /// Becomes a landmark or steps down.
+    fn elect(&mut self, now: Instant) {
+        let mine = (rank(&short(&self.me)), self.me);
+        let is_landmark = self.origin.proof().is_landmark();
+        let lower = self.table.landmarks().take_while(|other| *other < mine).count();
+        if is_landmark && lower >= self.limits.landmarks {
+            return self.set_landmark(now, false);
+        }
+        let stands = !is_landmark && lower < self.limits.landmarks && self.is_candidate(mine.0);
+        self.stood = if stands { self.stood.saturating_add(1) } else { 0 };
+        if self.stood >= CANDIDATE_LOOKS {
+            self.set_landmark(now, true);
+        }
+    }
+
+    /// Whether the network is larger than our vicinity, and few of this come before us.
+    fn is_candidate(&self, mine: u64) -> bool {
+        // Landmarks that are near were of the vicinity before. Whether anything was refused depends on who tells whom,
+        // and all of a vicinity must agree who stands.
+        let full = self.table.near + self.table.landmarks_len() >= self.limits.table / 8 * 7;
+        let before = |entry: &&super::Entry| entry.live && !entry.proof.is_landmark() && entry.rank < mine;
+        full && self.table.entries.values().filter(before).take(CANDIDATES).count() < CANDIDATES
+    }
+
+    /// Tells everybody that we are a landmark, or none any more.
+    fn set_landmark(&mut self, now: Instant, landmark: bool) {
+        self.stood = 0;
+        self.origin.set_landmark(now, landmark);
+        self.persist_epoch();
+        self.set_refresh(now);
+        self.tell_own(now, URGENT);
+    }
+}
