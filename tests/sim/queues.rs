@@ -23,11 +23,8 @@ fn world(slow: &[usize], delay_ms: u64) -> World {
         let bits_per_s = if slow.contains(&end) { SLOW_BITS } else { fast.bits_per_s };
         Edge { from: end, to: 1, shape: Shape { bits_per_s, ..fast } }
     };
-    let topology = Topology {
-        nodes: 4,
-        edges: [0, 2, 3].map(cable).to_vec(),
-        places: vec![(0.0, 0.0), (0.5, 0.5), (1.0, 0.0), (1.0, 1.0)],
-    };
+    let places = vec![(0.0, 0.0), (0.5, 0.5), (1.0, 0.0), (1.0, 1.0)];
+    let topology = Topology::of(4, [0, 2, 3].map(cable).to_vec(), places);
     let mut world = World::with_topology(&topology);
     world.network.sockets = true;
     world.settle(Duration::from_secs(5));
