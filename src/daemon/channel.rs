@@ -295,6 +295,12 @@ impl ChannelWriter {
         Ok(())
     }
 
+    /// Bytes that may wait in this direction now.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.shared.limit()
+    }
+
     /// Bytes that can be queued now without waiting.
     #[must_use]
     pub fn room(&self) -> usize {

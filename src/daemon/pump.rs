@@ -127,6 +127,8 @@ async fn upward(local: &impl Local, writer: &mut ChannelWriter, count: &AtomicU6
     let mut room = READ_LEN_MIN;
     loop {
         local.readable().await?;
+        // What is read holds its whole buffer until it is sent: no larger one where memory is short.
+        room = room.min((writer.limit() / 4).max(READ_LEN_MIN));
         if buffer.capacity() < room / 2 {
             buffer.reserve(room);
         }

@@ -72,7 +72,8 @@ fn device(tun: &TunHandle) -> Check {
             IpAddr::V6(wanted) => address.as_sockaddr_in6().is_some_and(|address| address.ip() == wanted),
         })
     };
-    let wanted: Vec<IpAddr> = [Some(tun.ipv4().into()), tun.ipv6().map(Into::into)].into_iter().flatten().collect();
+    let (v4, v6) = tun.book().addresses().ours();
+    let wanted: Vec<IpAddr> = [Some(v4.into()), tun.ipv6().map(|_| v6.into())].into_iter().flatten().collect();
     match wanted.iter().find(|address| !has(**address)) {
         Some(missing) => fail(format!("the device {name} has lost its address {missing}")),
         None => {

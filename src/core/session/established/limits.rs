@@ -89,8 +89,8 @@ pub const MESSAGES_BUFFER_MIN: u64 = 2 * (MESSAGE_LEN_MAX as u64 + MESSAGE_COST)
 pub const SEND_BUFFER_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes all channels of a session may hold for sending ...
 pub const SESSION_SEND_BUFFER: u64 = 32 * 1024 * 1024;
-/// ... beyond this much, which each may hold whatever the others do.
-pub const SEND_BUFFER_SHARE: u64 = 128 * 1024;
+/// ... beyond this much, which each may hold whatever the others do: two packets.
+pub const SEND_BUFFER_SHARE: u64 = 32 * 1024;
 /// Room below which a writer is told to wait ...
 pub const WRITE_LOW: u64 = 16 * 1024;
 /// ... until there is this much again.
