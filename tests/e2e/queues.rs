@@ -69,7 +69,7 @@ impl Callers {
 /// One caller.
 fn call(mut stream: TcpStream, stop: &AtomicBool, waits: &Mutex<Vec<Duration>>) {
     stream.set_nodelay(true).expect("an option of TCP");
-    let (mut question, mut answer) = ([0; CALL_LEN], [0; CALL_LEN]);
+    let (mut question, mut answer) = ([0u8; CALL_LEN], [0u8; CALL_LEN]);
     while !stop.load(Ordering::Relaxed) {
         question[0] = question[0].wrapping_add(1);
         stream.set_read_timeout(None).expect("an option");
