@@ -70,12 +70,15 @@ impl Links {
 impl Link {
     /// The frame that is due: signs of life, then messages or the next piece of them, or nothing.
     pub(super) fn next_constant(&mut self, now: Now, padding: Padding) -> Option<Next> {
+        if !self.constant.as_ref().is_some_and(Constant::is_due) {
+            return None;
+        }
         let delay_target = self.speed.delay_target();
         let frame_len = padding.frame_len(0);
         let mut batch = BytesMut::with_capacity(frame_len);
         batch.put_u8(0);
         self.put_life(now.instant, &mut batch);
-        let constant = self.constant.as_mut().filter(|constant| constant.is_due())?;
+        let constant = self.constant.as_mut()?;
         constant.due -= 1;
         let room = frame_len - TAG_LEN - batch.len();
         let mut cells = false;

@@ -52,9 +52,9 @@ pub const BATCH_TIME: Duration = Duration::from_millis(5);
 pub const BATCH_LEN_SLOW: usize = 8 * BUCKET_LEN - TAG_LEN;
 /// Time over which the speed of a busy link is measured.
 pub const SPEED_SAMPLE: Duration = Duration::from_millis(10);
-/// Bytes that the transport may hold unsent, on the fastest link and before its speed is known.
+/// Bytes that the transport may hold unsent, on the fastest link.
 pub const UNSENT_MAX: u32 = 128 * 1024;
-/// The same on the slowest link.
+/// The same on the slowest link, and on any before its speed is known.
 pub const UNSENT_MIN: u32 = 8 * 1024;
 
 /// Frames per second at a constant rate, as far as their least and largest lengths allow.
@@ -83,8 +83,6 @@ pub const QUEUE_MAX: usize = 64 << 20;
 /// Cells in transit shorter than this are copied out of the transport's read when they wait: else a short one would
 /// keep up to 128 KiB.
 pub const TRANSIT_KEPT_MIN: usize = 8 * 1024;
-/// Bytes of queued cells of one link above which every further one is copied, for the same reason.
-pub const CELL_QUEUE_COPIED: usize = CELL_QUEUE_MAX / 4;
 /// The part of what all links may hold above which every further cell is copied.
 pub const QUEUE_COPIED_PART: usize = 8;
 /// Sessions fill a link only while it queues fewer bytes than this: one batch ahead.

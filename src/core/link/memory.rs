@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::error::Error;
-use super::limits::{CELL_QUEUE_COPIED, QUEUE_COPIED_PART, TRANSIT_KEPT_MIN};
+use super::limits::{QUEUE_COPIED_PART, TRANSIT_KEPT_MIN};
 use super::links::{Conn, End, Link, Links};
 use super::scheduler::Scheduler;
 
@@ -32,10 +32,10 @@ impl Queued {
 
 impl Links {
     /// The body of a cell that is about to wait in a queue. It is a slice of the whole read of the transport, which it
-    /// keeps; that of a short one, or of one more in a long queue, is copied out.
-    pub(super) fn own_body(&self, link_cells: usize, body: Bytes) -> Bytes {
-        let long = link_cells > CELL_QUEUE_COPIED || self.queued.cells > self.queue_max / QUEUE_COPIED_PART;
-        if body.len() < TRANSIT_KEPT_MIN || long { Bytes::copy_from_slice(&body) } else { body }
+    /// keeps; that of a short one is copied out, and any when many links hold much already.
+    pub(super) fn own_body(&self, body: Bytes) -> Bytes {
+        let much = self.queued.cells > self.queue_max / QUEUE_COPIED_PART;
+        if body.len() < TRANSIT_KEPT_MIN || much { Bytes::copy_from_slice(&body) } else { body }
     }
 
     /// Makes the greediest lose until all links together hold what they may.

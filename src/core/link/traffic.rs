@@ -82,12 +82,11 @@ impl Links {
         body: Bytes,
     ) -> Result<(), Dropped> {
         let conn = *self.by_peer.get(peer).ok_or(Dropped::NoLink)?;
-        let before = Queued::of(&self.link_mut(conn).ok_or(Dropped::NoLink)?.scheduler);
-        let body =
-            if matches!(class, Class::Cell { from: Some(_), .. }) { self.own_body(before.cells, body) } else { body };
+        let body = if matches!(class, Class::Cell { from: Some(_), .. }) { self.own_body(body) } else { body };
         let message = Message::new(kind, head, body).ok_or(Dropped::TooLong)?;
         let longest = if kind == kind::CELL { CELL_LEN_MAX } else { DATAGRAM_LEN_MAX };
         let link = self.link_mut(conn).ok_or(Dropped::NoLink)?;
+        let before = Queued::of(&link.scheduler);
         let pushed = match class {
             Class::Control if message.len() <= MESSAGE_LEN_MAX => link.scheduler.push_control(message),
             Class::Cell { flow, interactive, from } if message.len() <= longest => {

@@ -16,7 +16,7 @@ use bytes::{Buf, BytesMut};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
-use tarnet_core::link::limits::UNSENT_MAX;
+use tarnet_core::link::limits::{UNSENT_MAX, UNSENT_MIN};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -105,7 +105,7 @@ fn set_options(stream: &TcpStream, received_max: Option<usize>) -> io::Result<()
         socket.set_recv_buffer_size(len)?;
     }
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE))?;
-    socket.set_tcp_notsent_lowat(UNSENT_MAX)
+    socket.set_tcp_notsent_lowat(UNSENT_MIN)
 }
 
 impl<R, W> Pipe for TcpPipe<R, W>
@@ -118,7 +118,7 @@ where
 
     fn split(self) -> (Self::Reader, Self::Writer) {
         let reader = StreamReader { stream: self.reader, buffer: BytesMut::new(), room: READ_LEN_MIN, small: 0 };
-        (reader, StreamWriter { stream: self.writer, slow: false })
+        (reader, StreamWriter { stream: self.writer, slow: true })
     }
 }
 

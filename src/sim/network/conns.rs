@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tarnet_core::link::limits::UNSENT_MAX;
+use tarnet_core::link::limits::UNSENT_MIN;
 use tarnet_core::link::{ConnId, Opener, Pin, Sealer, Transmit};
 use tarnet_core::node::Input;
 use tarnet_core::time::{Instant, micros};
@@ -303,7 +303,7 @@ impl Network {
         let cable = &mut self.cables[*cable];
         let passage = cable.pipes[end].send(self.now, frame.len(), &cable.shape, &mut self.rng);
         self.queue.push(passage.arrives, Happening::Frame { conn, end: 1 - end, frame });
-        let unsent = if self.sockets { ends[end].unsent.unwrap_or(UNSENT_MAX) } else { 0 };
+        let unsent = if self.sockets { ends[end].unsent.unwrap_or(UNSENT_MIN) } else { 0 };
         let ahead = cable.shape.time_of(u64::from(unsent));
         Some(Instant::from_micros(passage.written.as_micros().saturating_sub(micros(ahead))).max(self.now))
     }

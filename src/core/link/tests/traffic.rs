@@ -28,6 +28,7 @@ fn messages_arrive_once_and_in_order_while_keys_change() {
 fn under_load_many_cells_share_a_full_batch() {
     let mut net = Net::new(2);
     net.link(0, 1);
+    net.make_fast(0, 1);
     net.ready = false;
     let conn = net.only(0).unwrap().conn;
     (0..400).for_each(|_| net.send(0, 1, BULK, &[7; 2048]));
@@ -45,6 +46,7 @@ fn under_load_many_cells_share_a_full_batch() {
 fn no_batch_is_built_without_credit_and_interactive_cells_overtake() {
     let mut net = Net::new(2);
     net.link(0, 1);
+    net.make_fast(0, 1);
     net.ready = false;
     let conn = net.only(0).unwrap().conn;
     net.nodes[0].batch_lens.clear();
