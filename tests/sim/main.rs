@@ -5,5 +5,6 @@ mod chains;
 mod continuity;
 mod faults;
 mod flows;
+mod paths;
 mod replay;
 mod world;
