@@ -51,7 +51,7 @@ fn what_was_acknowledged_survives_a_kill() {
 const MOMENT_MAX: u64 = 24 << 20;
 
 /// A number of the seed's sequence below `below` (xorshift64).
-fn draw(state: &mut u64, below: u64) -> u64 {
+pub fn draw(state: &mut u64, below: u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
     *state ^= *state << 17;
@@ -59,7 +59,7 @@ fn draw(state: &mut u64, below: u64) -> u64 {
 }
 
 /// A number from the environment.
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("it is a number"))
 }
 

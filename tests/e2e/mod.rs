@@ -5,6 +5,7 @@ mod lab;
 mod agreement;
 mod channels;
 mod churn;
+mod continuity;
 mod datagrams;
 mod demo;
 mod dht;

@@ -50,7 +50,7 @@ impl Network {
         }
     }
 
-    /// Whether both machines of a cable have the other as their neighbour.
+    /// Whether both machines of a cable have the other as their neighbour, over a connection that works.
     #[must_use]
     pub fn is_linked(&self, cable: usize) -> bool {
         let [from, to] = self.cables[cable].ends;
@@ -58,7 +58,8 @@ impl Network {
             let peer = self.hosts[other].peer;
             self.node(host).is_some_and(|node| node.link_status().any(|link| link.peer == peer))
         };
-        has(from, to) && has(to, from)
+        let works = self.cables[cable].conn.is_some_and(|conn| !self.conns[conn].broken);
+        works && has(from, to) && has(to, from)
     }
 
     /// Cables, as the pairs of machines that they join.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cubic::{Acked, Cubic};
 use super::event::CarrierId;
-use super::limits::{DEAD_AFTER, DEAD_PTO_COUNT, SILENT_PTO_COUNT};
+use super::limits::{DEAD_AFTER, DEAD_PTO_COUNT, KEEP_ALIVE_BUSY, SILENT_PTO_COUNT};
 use super::pacing::Pacer;
 use super::recovery::{NeverSent, Outcome, Recovery};
 use super::rtt::Rtt;
@@ -58,6 +58,8 @@ pub struct Carrier {
     pub pinged_at: Instant,
     /// Packets that came since.
     pub heard_count: u32,
+    /// Whether its silence was told since its last answer.
+    told: bool,
     marked: u64,
 }
 
@@ -77,6 +79,7 @@ impl Carrier {
             heard_at: now,
             pinged_at: now,
             heard_count: 0,
+            told: false,
             marked: 0,
         }
     }
@@ -128,7 +131,7 @@ impl Carrier {
         let marked = ack.marked.saturating_sub(self.marked);
         self.marked = self.marked.max(ack.marked);
         if out.acked_count > 0 {
-            self.probes = 0;
+            (self.probes, self.told) = (0, false);
             let acked = Acked {
                 len: out.acked_len,
                 count: out.acked_count,
@@ -174,7 +177,9 @@ impl Carrier {
             self.recovery.postpone_pto(now);
             return Pulse::Well;
         }
-        let silent = self.recovery.unanswered_since().is_some_and(|since| now.saturating_since(since) >= DEAD_AFTER);
+        // Whoever is heard is there: its answers may wait behind what it sends us.
+        let since = self.recovery.unanswered_since().map(|since| since.max(self.heard_at));
+        let silent = since.is_some_and(|since| now.saturating_since(since) >= DEAD_AFTER);
         if self.recovery.pto_count() >= DEAD_PTO_COUNT && silent {
             self.dead = true;
             self.recovery.abandon(again);
@@ -191,7 +196,8 @@ impl Carrier {
             self.recovery.move_on(again);
             self.cubic.handle_loss(now, now, true);
         }
-        if self.recovery.pto_count() == SILENT_PTO_COUNT { Pulse::Silent } else { Pulse::Well }
+        let heard = now.saturating_since(self.heard_at) < KEEP_ALIVE_BUSY;
+        if heard || std::mem::replace(&mut self.told, true) { Pulse::Well } else { Pulse::Silent }
     }
 
     /// Its next deadline.

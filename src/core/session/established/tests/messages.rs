@@ -104,7 +104,7 @@ fn the_longest_messages_of_each_mode_at_five_percent_loss() {
         let numbers: Vec<u32> = got.iter().map(number).collect();
         assert!(got.iter().zip(&numbers).all(|(message, number)| *message == datagrams[*number as usize]), "{mode}");
         assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), numbers.len(), "{mode} doubled some");
-        assert_eq!(numbers.is_sorted(), mode.ordered(), "{mode}");
+        assert!(numbers.is_sorted() || !mode.ordered(), "{mode}");
         // Five packets each: 0.95^5 of them arrive whole; of the ordered ones, fewer.
         assert!(got.len() > if mode.ordered() { 100 } else { 200 }, "{mode}: {} of 300", got.len());
     }

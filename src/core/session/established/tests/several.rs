@@ -7,10 +7,11 @@ use crate::session::Mode;
 use crate::session::established::{CarrierId, Event};
 use crate::time::Instant;
 
-/// A line of so many Mbit/s and one-way delay, with a queue of 30 ms that marks in its middle.
+/// A line of so many Mbit/s and one-way delay, with a queue of 30 ms, or some packets, that marks in its middle.
 fn line(mbit: u64, delay_ms: u64) -> Faults {
     let rate = mbit * 125_000;
-    Faults { rate, queue: rate * 30 / 1_000, mark: rate * 10 / 1_000, ..Faults::clean(delay_ms) }
+    let (queue, mark) = ((rate * 30 / 1_000).max(256 << 10), (rate * 10 / 1_000).max(48 << 10));
+    Faults { rate, queue, mark, ..Faults::clean(delay_ms) }
 }
 
 /// Two ends joined by lines, carriers 1, 2 …; a channel is open, and all are known to answer.
@@ -166,4 +167,44 @@ fn a_carrier_in_use_outlives_any_number_of_others() {
     let first = net.ends.iter().all(|end| end.carriers().any(|carrier| carrier == (CarrierId(1), true)));
     assert!(first && net.now.instant > Instant::ZERO, "the first carrier went");
     assert!(net.ends.iter().all(|end| end.received.len() <= super::super::limits::RECEIVED_MAX));
+}
+
+/// Row 8 of the data path.
+#[test]
+fn a_reader_that_reads_nothing_costs_the_one_beside_it_nothing_and_little_memory() {
+    let alone = {
+        let (mut net, id) = joined(&[line(50, 10)], 1);
+        download(&mut net, id, 20_000_000)
+    };
+    let (mut net, id) = joined(&[line(50, 10)], 1);
+    let stalled: Vec<_> = (0..4).map(|_| net.open(Mode::ReliableOrdered)).collect();
+    let mut most = 0;
+    let mut transfer = Transfer::new(1, id, 20_000_000);
+    let start = net.now.instant;
+    net.run(Duration::from_secs(60), |net| {
+        for id in &stalled {
+            while net.ends[1].write(*id, bytes::Bytes::from(vec![7; 65_536])).is_ok_and(|taken| taken > 0) {}
+        }
+        most = most.max(net.ends[0].flow.unread());
+        transfer.advance(net)
+    });
+    let beside = 160.0 / net.now.instant.saturating_since(start).as_secs_f64();
+    assert!(beside >= alone * 0.95, "{beside:.1} Mbit/s beside four that stall, {alone:.1} alone");
+    let bound = 4 * super::super::limits::CHANNEL_WINDOW_INITIAL + super::super::limits::CHANNEL_WINDOW_MAX;
+    assert!(most <= bound, "{most} bytes held, {bound} allowed");
+    assert!(net.ends[1].send_buffered <= 5 * super::super::limits::SEND_BUFFER_MAX);
+}
+
+/// Row 5 of the data path, without kernels: what a line carries of what it could, over rate and delay.
+#[test]
+fn a_line_without_loss_is_filled_whatever_its_rate_and_delay() {
+    for mbit in [1, 10, 50, 200] {
+        for delay_ms in [1, 10, 50, 150] {
+            let (mut net, id) = joined(&[line(mbit, delay_ms)], 1);
+            // Long enough that the beginning does not count: 30 s, of which slow start takes a few round trips.
+            let len = usize::try_from(mbit * 125_000 * 30).unwrap();
+            let got = download(&mut net, id, len);
+            println!("{mbit:3} Mbit/s, {delay_ms:3} ms: {got:6.2} Mbit/s");
+        }
+    }
 }
