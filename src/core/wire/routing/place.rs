@@ -139,7 +139,6 @@ fn encode_locators(locators: &[Locator], out: &mut BytesMut) {
 
 /// What is asked of the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "places are what requests are for")]
 pub enum PlaceRequest {
     /// Keep this.
     Put(Place),
@@ -196,7 +195,6 @@ impl PlaceRequest {
 
 /// What the directory says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "places are what answers are for")]
 pub enum PlaceAnswer {
     /// Kept, or nobody of that id.
     Done,
