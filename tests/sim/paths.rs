@@ -13,7 +13,7 @@ use crate::world::World;
 /// A graph of equal cables.
 fn graph(nodes: usize, cables: &[(usize, usize)], shape: Shape) -> Topology {
     let edges = cables.iter().map(|&(from, to)| Edge { from, to, shape }).collect();
-    Topology { nodes, edges, places: (0..nodes).map(|_| (0.5, 0.5)).collect() }
+    Topology::of(nodes, edges, vec![(0.5, 0.5); nodes])
 }
 
 /// Mbit/s of a single stream from machine 0 to machine 1 once it is up to speed.
