@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::Established;
-use super::channel::{SendHalf, State};
+use super::channel::{Channel, SendHalf, State};
 use super::event::{CarrierId, ChannelId};
 use super::limits::{INTERACTIVE_STREAK, PACKET_LEN_FULL, PACKET_LEN_SMALL, SEPARATE_BELOW};
 use super::recovery::{Sent, SentFrames};
@@ -41,6 +41,7 @@ impl Established {
     ) -> Option<(CarrierId, BytesMut)> {
         let now = now.instant;
         self.paced_until = None;
+        self.demote_grown();
         let (index, load) = self.choose(now, ready)?;
         if let Some(packet) = self.build_packet(now, index, load) {
             return Some(packet);
@@ -48,6 +49,16 @@ impl Established {
         // What waited was of no interest any more: acknowledgements that are due must not wait for that.
         let index = self.ack_due(now)?;
         self.build_packet(now, index, Load::Acks)
+    }
+
+    /// Channels whose turn comes first as interactive, and to which more was written since, wait for their turn as bulk.
+    fn demote_grown(&mut self) {
+        while let Some(id) = self.interactive.front() {
+            if self.channels.get(id).is_none_or(Channel::interactive) {
+                return;
+            }
+            self.bulk.extend(self.interactive.pop_front());
+        }
     }
 
     /// A packet for a carrier, if there is anything to put into it.
