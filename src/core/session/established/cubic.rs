@@ -23,6 +23,10 @@ const RTT_RISE: (Duration, Duration) = (Duration::from_millis(4), Duration::from
 /// One, in the fixed point of the marked share.
 const SHARE_ONE: u64 = 1 << 16;
 
+/// The marked share assumed once the path's capacity is known otherwise than by a mark: the first mark then says that
+/// the window is a little too large, not up to twice.
+const SHARE_LATER: u64 = SHARE_ONE / 4;
+
 /// What an acknowledgement brought, for [`Cubic::handle_ack`].
 #[derive(Debug, Clone, Copy)]
 pub struct Acked {
@@ -172,6 +176,7 @@ impl Cubic {
                 *left -= 1;
                 if *left == 0 {
                     self.threshold = self.window;
+                    self.marks.share = self.marks.share.min(SHARE_LATER);
                 }
             }
         }
@@ -235,6 +240,7 @@ impl Cubic {
             return;
         }
         self.recovery_since = Some(now);
+        self.marks.share = self.marks.share.min(SHARE_LATER);
         self.reduce(now, self.window * 7 / 10);
     }
 
@@ -316,6 +322,19 @@ mod tests {
         let before = cubic.window();
         cubic.handle_ack(Instant::ZERO, &Acked { marked: 1, ..acked(0, SEGMENT, 200) });
         assert!(cubic.window() > before * 9 / 10 && cubic.window() <= before, "a rare mark costs little");
+    }
+
+    #[test]
+    fn the_first_mark_after_slow_start_does_not_halve() {
+        let mut cubic = Cubic::new();
+        cubic.handle_loss(Instant::from_micros(1), Instant::from_micros(1), false);
+        for round in 1..400 {
+            let now = Instant::from_micros(round * 20_000);
+            cubic.handle_ack(now, &acked(cubic.window(), cubic.window(), round));
+        }
+        let before = cubic.window();
+        cubic.handle_ack(Instant::from_micros(9_000_000), &Acked { marked: 1, ..acked(before, SEGMENT, 401) });
+        assert!(cubic.window() > before * 8 / 10, "{} of {before}", cubic.window());
     }
 
     #[test]
