@@ -53,3 +53,55 @@ fn relay_dies_in_the_middle_of_a_transfer() {
         assert_eq!(transfer.received, 2_000_000);
     }
 }
+
+/// Both ends lose every link for a while, as when both get new addresses: the stream goes on where it was.
+#[test]
+fn both_ends_lose_all_links_and_the_stream_goes_on() {
+    let mut world = World::new(Kind::Ring, 6);
+    world.settle(Duration::from_secs(10));
+    let mut transfer = Transfer::new(&mut world.network, 0, 3, 4_000_000);
+    let mut mended_at = None;
+    run(&mut world, &mut transfer, Duration::from_secs(120), |world, transfer| {
+        let now = world.network.now().instant;
+        let cables = world.network.cables();
+        let ours = |ends: &[usize; 2]| ends.contains(&0) || ends.contains(&3);
+        let mut all = (0..cables.len()).filter(|&i| ours(&cables[i]));
+        match mended_at {
+            None if transfer.received > 1_000_000 => {
+                all.for_each(|i| world.network.cut(i));
+                mended_at = Some(now + Duration::from_secs(15));
+            }
+            Some(at) if now >= at && all.any(|i| world.network.is_cut(i)) => {
+                (0..cables.len()).for_each(|i| world.network.mend(i));
+            }
+            _ => {}
+        }
+    });
+    assert!(mended_at.is_some());
+    assert_eq!(transfer.received, 4_000_000);
+}
+
+/// The far machine restarts: its channels are reset within seconds, and a new one opens.
+#[test]
+fn a_restarted_end_resets_its_channels_and_takes_new_ones() {
+    let mut world = World::new(Kind::Line, 3);
+    world.settle(Duration::from_secs(10));
+    let mut transfer = Transfer::new(&mut world.network, 0, 2, 20_000_000);
+    let end = world.network.now().instant + Duration::from_secs(60);
+    let mut restarted = None;
+    while !transfer.is_over() && world.network.step(end) {
+        transfer.advance(&mut world.network);
+        if restarted.is_none() && transfer.received > 1_000_000 {
+            world.network.kill(2);
+            world.network.start(2);
+            restarted = Some(world.network.now().instant);
+        }
+    }
+    let took = world.network.now().instant - restarted.expect("it restarted");
+    assert!(transfer.error.as_ref().is_some_and(|error| error.contains("lost: true")), "{:?}", transfer.error);
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    world.settle(Duration::from_secs(10));
+    let mut again = Transfer::new(&mut world.network, 0, 2, 100_000);
+    run(&mut world, &mut again, Duration::from_secs(30), |_, _| {});
+    assert_eq!(again.received, 100_000);
+}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::legs::Leg;
-use super::limits::{BRANCH_TIME_MIN, SEEN_MAX, SEEN_TIME};
+use super::limits::{BRANCH_TIME_MAX, BRANCH_TIME_MIN, SEEN_MAX, SEEN_TIME};
 use super::{Reason, Way};
 use crate::crypto::PeerId;
 use crate::time::{Instant, micros};
@@ -70,8 +70,12 @@ impl Attempt {
             return None;
         }
         let peer = self.alternatives.remove(0);
-        // The last branch gets nearly all of the time; an earlier one half, so that the others get theirs.
-        let share = if self.alternatives.is_empty() { left / 32 * 31 } else { (left / 2).max(BRANCH_TIME_MIN) };
+        // The last branch gets nearly all of the time; an earlier one half at most, so that the others get theirs.
+        let share = if self.alternatives.is_empty() {
+            left / 32 * 31
+        } else {
+            (left / 2).clamp(BRANCH_TIME_MIN, BRANCH_TIME_MAX)
+        };
         let share = share.min(left);
         let patience_ms = u16::try_from(share.as_millis()).unwrap_or(u16::MAX);
         Some(Branch { peer, until: now + share, patience_ms })

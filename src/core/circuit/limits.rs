@@ -52,6 +52,8 @@ pub const SETUP_TIME_PER_DISTANCE: Duration = Duration::from_millis(5);
 pub const SETUP_TIME_MAX: Duration = Duration::from_secs(19);
 /// Least time that a branch gets while the hop still has alternatives.
 pub const BRANCH_TIME_MIN: Duration = Duration::from_millis(500);
+/// Most time that it gets then: a neighbour that fell silent must not cost the seconds until its link is given up.
+pub const BRANCH_TIME_MAX: Duration = Duration::from_secs(2);
 /// A path on which no cell arrives for this long is closed.
 pub const IDLE_TIME: Duration = Duration::from_secs(600);
 /// How long a label stays unused after its path, so that late cells meet nobody else's.

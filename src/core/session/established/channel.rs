@@ -89,6 +89,10 @@ pub const fn message_len_max(mode: Mode) -> usize {
 impl Channel {
     /// A channel in `state`.
     fn new(now: Instant, mode: Mode, state: State) -> Self {
+        let initial = match mode {
+            Mode::ReliableUnordered => MESSAGES_WINDOW_INITIAL,
+            Mode::ReliableOrdered | Mode::UnreliableOrdered | Mode::UnreliableUnordered => CHANNEL_WINDOW_INITIAL,
+        };
         let (send, recv) = match mode {
             Mode::ReliableOrdered => (SendHalf::Stream(StreamSend::new()), RecvHalf::Stream(StreamRecv::new())),
             Mode::ReliableUnordered | Mode::UnreliableOrdered | Mode::UnreliableUnordered => {
@@ -100,14 +104,7 @@ impl Channel {
             state,
             send,
             recv,
-            window: Window::new(
-                now,
-                if mode == Mode::ReliableOrdered || !mode.reliable() {
-                    CHANNEL_WINDOW_INITIAL
-                } else {
-                    MESSAGES_WINDOW_INITIAL
-                },
-            ),
+            window: Window::new(now, initial),
             open: None,
             early: 0,
             queued: false,

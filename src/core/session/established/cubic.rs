@@ -23,6 +23,13 @@ const RTT_RISE: (Duration, Duration) = (Duration::from_millis(4), Duration::from
 /// One, in the fixed point of the marked share.
 const SHARE_ONE: u64 = 1 << 16;
 
+/// The marked share assumed at first: the answer is CUBIC's to a loss. In slow start the mark was made when the window
+/// was half of what it is when the mark is heard, and pacing fills queues before the path is full. RFC 8511 §3.
+const SHARE_FIRST: u64 = SHARE_ONE * 6 / 10;
+/// The marked share assumed once the path's capacity is known otherwise than by a mark: the first mark then says that
+/// the window is a little too large, not up to twice.
+const SHARE_LATER: u64 = SHARE_ONE / 4;
+
 /// What an acknowledgement brought, for [`Cubic::handle_ack`].
 #[derive(Debug, Clone, Copy)]
 pub struct Acked {
@@ -114,7 +121,7 @@ impl Cubic {
             recovery_since: None,
             acked_at: Instant::ZERO,
             rounds,
-            marks: Marks { end: 0, acked: 0, marked: 0, share: SHARE_ONE, reduced: false },
+            marks: Marks { end: 0, acked: 0, marked: 0, share: SHARE_FIRST, reduced: false },
         }
     }
 
@@ -172,6 +179,7 @@ impl Cubic {
                 *left -= 1;
                 if *left == 0 {
                     self.threshold = self.window;
+                    self.marks.share = self.marks.share.min(SHARE_LATER);
                 }
             }
         }
@@ -218,6 +226,8 @@ impl Cubic {
             return false;
         }
         marks.reduced = true;
+        // What left before this reduction says nothing of it: the next comes when what leaves after it was acknowledged.
+        marks.end = acked.next;
         let share = marks.share;
         self.reduce(now, self.window - self.window / 2 * share / SHARE_ONE);
         true
@@ -235,6 +245,7 @@ impl Cubic {
             return;
         }
         self.recovery_since = Some(now);
+        self.marks.share = self.marks.share.min(SHARE_LATER);
         self.reduce(now, self.window * 7 / 10);
     }
 
@@ -309,13 +320,27 @@ mod tests {
     fn marks_reduce_by_their_share() {
         let mut cubic = Cubic::new();
         cubic.handle_ack(Instant::ZERO, &Acked { marked: 1, ..acked(0, SEGMENT, 1) });
-        assert_eq!(cubic.window(), WINDOW_INITIAL / 2, "the first mark halves");
+        let after = cubic.window();
+        assert!((WINDOW_INITIAL * 69 / 100..=WINDOW_INITIAL * 71 / 100).contains(&after), "three tenths: {after}");
         for round in 2..200 {
             cubic.handle_ack(Instant::ZERO, &acked(0, SEGMENT, round));
         }
         let before = cubic.window();
         cubic.handle_ack(Instant::ZERO, &Acked { marked: 1, ..acked(0, SEGMENT, 200) });
         assert!(cubic.window() > before * 9 / 10 && cubic.window() <= before, "a rare mark costs little");
+    }
+
+    #[test]
+    fn the_first_mark_after_slow_start_does_not_halve() {
+        let mut cubic = Cubic::new();
+        cubic.handle_loss(Instant::from_micros(1), Instant::from_micros(1), false);
+        for round in 1..400 {
+            let now = Instant::from_micros(round * 20_000);
+            cubic.handle_ack(now, &acked(cubic.window(), cubic.window(), round));
+        }
+        let before = cubic.window();
+        cubic.handle_ack(Instant::from_micros(9_000_000), &Acked { marked: 1, ..acked(before, SEGMENT, 401) });
+        assert!(cubic.window() > before * 8 / 10, "{} of {before}", cubic.window());
     }
 
     #[test]

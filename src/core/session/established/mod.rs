@@ -10,7 +10,7 @@
 //! | loss, probe | per carrier, RFC 9002 |
 //! | acknowledgement | per circuit received on: 25 ms, 5 ms in bulk, at once on a gap |
 //! | pace | when the carrier's bucket allows the next batch |
-//! | keep-alive | the initiator pings after max(1 s, 3 PTO) of silence while channels are open; sooner on a carrier that was just busy, later on one that stands by |
+//! | keep-alive | the initiator pings after max(1 s, 3 PTO) of silence while channels are open: 250 ms on a carrier that was just busy, 5 s on one that stands by |
 //! | lost | channels fail after 60 s without a word from the peer |
 //! | expired | 120 s without a working carrier: the state may go |
 //! | idle | 60 s without channels |

@@ -81,8 +81,9 @@ pub struct Recovery {
     pto_count: u32,
     /// Probe timeouts since the last sign of life, which need not be an answer.
     backed_off: u32,
-    /// When an answer last ended a silence: what left before tells nothing of the round trip.
+    /// When an answer last ended a silence, and until when answers to what left before tell nothing of the round trip.
     silent_until: Instant,
+    learn_from: Instant,
 }
 
 impl Recovery {
@@ -101,6 +102,7 @@ impl Recovery {
             pto_count: 0,
             backed_off: 0,
             silent_until: Instant::ZERO,
+            learn_from: Instant::ZERO,
         }
     }
 
@@ -181,6 +183,7 @@ impl Recovery {
             return Err(NeverSent);
         }
         out.in_flight_before = self.in_flight;
+        let (silent, learn) = (self.pto_count > 0, now >= self.learn_from);
         self.largest_acked = Some(self.largest_acked.map_or(largest, |before| before.max(largest)));
         for &(first, last) in &ack.ranges {
             if last < self.base {
@@ -188,7 +191,7 @@ impl Recovery {
             }
             for index in self.index(first)..=self.index(last) {
                 if let Some(sent) = self.take(index) {
-                    if self.base + index as u64 == largest && sent.at >= self.silent_until {
+                    if self.base + index as u64 == largest && (silent || learn || sent.at >= self.silent_until) {
                         out.sample = Some(now.saturating_since(sent.at));
                     }
                     out.acked_len += sent.len;
@@ -198,10 +201,10 @@ impl Recovery {
                 }
             }
         }
-        if self.pto_count > 0 && out.acked_count > 0 {
+        if silent && out.acked_count > 0 {
             // A silence is not a round trip; but if round trips have become so long, we come nearer each time.
             out.sample = out.sample.map(|sample| sample.min(rtt.pto() * 2));
-            self.silent_until = now;
+            (self.silent_until, self.learn_from) = (now, now + rtt.pto());
         }
         if let Some(sample) = out.sample {
             rtt.update(sample, Duration::from_micros(ack.delay_us));
@@ -360,6 +363,25 @@ mod tests {
             out.clear();
         }
         assert!(rtt.pto() < before * 4, "{:?} after {before:?}", rtt.pto());
+    }
+
+    #[test]
+    fn a_queue_that_drains_slowly_is_learned_although_probes_were_sent() {
+        let (mut recovery, mut rtt, mut out) = sent(0);
+        rtt.update(Duration::from_millis(2), Duration::ZERO);
+        for _ in 0..20 {
+            recovery.handle_sent(Sent { at: at(0), len: 100, epoch: 0, frames: smallvec![] });
+        }
+        let mut again = Vec::new();
+        for number in 0..20 {
+            let now = at((number + 1) * 130);
+            if recovery.pto_at(&rtt).unwrap() < now {
+                recovery.handle_pto(now, 2, &mut again);
+            }
+            recovery.handle_ack(now, &mut rtt, &ack(&[(number, number)]), &mut out).unwrap();
+            out.clear();
+        }
+        assert!(rtt.smoothed() > Duration::from_millis(1_000), "{:?}", rtt.smoothed());
     }
 
     #[test]

@@ -8,6 +8,10 @@
 //! none answers: ask for one, after 400 ms for another around the way of the first, then ever later; 3 at once
 //! ```
 
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
 use super::limits::{
     BUILDING_MAX, CIRCUITS_WANTED, HEDGE_AFTER, HEDGE_MAX, REJECTED_MAX, RESUME_AHEAD, RETRY_JITTER, STANDBY_NEIGHBOUR,
     STANDBY_RETRY_FIRST, STANDBY_RETRY_MAX, STANDBY_SOON, TRAILS_MAX,
@@ -15,10 +19,6 @@ use super::limits::{
 use super::{
     Acting, Building, Channel, CircuitFailure, End, Event, InitiatorEnd, Purpose, Session, SessionId, Sessions, Timer,
 };
-use std::sync::Arc;
-
-use smallvec::SmallVec;
-
 use crate::crypto::{PeerId, hash, same_secret};
 use crate::session::handshake::Resumption;
 use crate::session::{CarrierId, ChannelId, Descriptor};
@@ -104,7 +104,7 @@ impl Sessions {
         self.events.push_back(Event::NeedCircuit { carrier, node, setup, avoid, blob, proof_hash: hash(&reveal) });
         if purpose == Purpose::Continue {
             let rtt = session.machine.rtt().unwrap_or_default();
-            let wait = HEDGE_AFTER.max(rtt * 4) * (1 << end.hedges.min(4));
+            let wait = HEDGE_AFTER.max(rtt * 2) * (1 << end.hedges.min(4));
             end.hedges += 1;
             self.timers.set(Timer::Hedge(id), now.instant + wait.min(HEDGE_MAX));
         }

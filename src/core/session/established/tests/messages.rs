@@ -24,7 +24,8 @@ fn transfer(net: &mut Net, mode: Mode, messages: &[Bytes]) -> Vec<Bytes> {
     let mut left = messages.iter();
     let mut next = left.next();
     net.run(Duration::from_secs(300), |net| {
-        while let Some(message) = next {
+        // A datagram that is written while many wait makes the oldest yield: that is another test's subject.
+        while let Some(message) = next.filter(|_| mode.reliable() || net.ends[0].send_buffered < 128 << 10) {
             if net.ends[0].write(id, message.clone()).unwrap() < message.len() {
                 break;
             }
