@@ -11,6 +11,7 @@ mod dht;
 mod discovery;
 mod doctor;
 mod errors;
+mod flood;
 mod flows;
 mod fuzz;
 mod host;
