@@ -13,6 +13,7 @@ mod discovery;
 mod doctor;
 mod errors;
 mod expose;
+mod flood;
 mod flows;
 mod fuzz;
 mod host;

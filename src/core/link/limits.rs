@@ -96,8 +96,9 @@ pub const DELAY_TARGET: Duration = Duration::from_millis(5);
 /// Full cells that may wait on a slow link without a mark: fewer, and every cell that meets another is marked.
 pub const DELAY_TARGET_CELLS: u32 = 1;
 
-/// Time whose bytes the upload limit lets go at once: several times the granularity of an event loop's timers.
-pub const UPLOAD_BURST: Duration = Duration::from_millis(10);
+/// Time whose bytes the upload limit lets go at once: as long as a busy machine may keep an event loop waiting, and
+/// half a percent of ten seconds.
+pub const UPLOAD_BURST: Duration = Duration::from_millis(50);
 
 /// Silence after which an idle link is pinged. An exchange is two frames of 256 bytes: 34 bytes/s per link.
 pub const PING_IDLE: Duration = Duration::from_secs(15);

@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(upload.check(control), Pass::Control);
         let cells = upload.more_at(Pass::Control).unwrap();
         assert!(cells > control && upload.check(cells) == Pass::Cells);
-        let sent = 200_000 - (cells - start).as_micros() as u64 / 10;
+        let sent = 200_000 - micros(cells - start) / 10;
         assert!(sent < 50_000, "time paid for it");
     }
 }

@@ -25,8 +25,9 @@ pub const READ_LEN_MAX: usize = 128 * 1024;
 pub const READS_SMALL_MAX: u32 = 64;
 /// Frames per write: [`crate::transport::limits::WRITER_LEN_MAX`] at most wait, so more never come together.
 pub const FRAMES_PER_WRITE_MAX: usize = 16;
-/// Time whose bytes may be received at once under a download limit: several times the granularity of timers.
-pub const DOWNLOAD_BURST: Duration = Duration::from_millis(10);
+/// Time whose bytes may be received at once under a download limit: as long as a busy machine may keep a task waiting,
+/// and half a percent of ten seconds.
+pub const DOWNLOAD_BURST: Duration = Duration::from_millis(50);
 /// Time whose bytes the kernel may buffer per connection under a download limit: a long round trip of one connection.
 pub const DOWNLOAD_BUFFER_TIME: Duration = Duration::from_millis(200);
 /// The least and the most of it, bytes. The least takes a frame of the largest cell.

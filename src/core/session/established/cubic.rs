@@ -92,6 +92,8 @@ pub struct Cubic {
     epoch: Option<Epoch>,
     recovery_since: Option<Instant>,
     acked_at: Instant,
+    /// The shortest round trip seen.
+    rtt_min: Duration,
     rounds: Rounds,
     marks: Marks,
 }
@@ -120,6 +122,7 @@ impl Cubic {
             epoch: None,
             recovery_since: None,
             acked_at: Instant::ZERO,
+            rtt_min: Duration::MAX,
             rounds,
             marks: Marks { end: 0, acked: 0, marked: 0, share: SHARE_FIRST, reduced: false },
         }
@@ -138,6 +141,7 @@ impl Cubic {
     /// Takes an acknowledgement.
     pub fn handle_ack(&mut self, now: Instant, acked: &Acked) {
         let idle = now.saturating_since(std::mem::replace(&mut self.acked_at, now));
+        self.rtt_min = self.rtt_min.min(acked.sample.unwrap_or(Duration::MAX));
         if self.handle_marks(now, acked) {
             return;
         }
@@ -229,8 +233,20 @@ impl Cubic {
         // What left before this reduction says nothing of it: the next comes when what leaves after it was acknowledged.
         marks.end = acked.next;
         let share = marks.share;
-        self.reduce(now, self.window - self.window / 2 * share / SHARE_ONE);
+        let mut window = self.window - self.window / 2 * share / SHARE_ONE;
+        if self.slow_start() {
+            window = window.min(self.fitting(acked));
+        }
+        self.reduce(now, window);
         true
+    }
+
+    /// What the path holds without a queue, and two segments: the window, by how much longer a round trip takes now than
+    /// it can. The first window alone may be many times that, and halving would take as many round trips.
+    fn fitting(&self, acked: &Acked) -> u64 {
+        let rtt = micros(acked.sample.unwrap_or(acked.rtt)).max(1);
+        let held = u128::from(self.window) * u128::from(micros(self.rtt_min).min(rtt)) / u128::from(rtt);
+        u64::try_from(held).unwrap_or(u64::MAX).saturating_add(2 * SEGMENT)
     }
 
     /// Takes the news that packets were lost, the latest of which left at `sent_at`. RFC 9438 §4.6.
@@ -341,6 +357,19 @@ mod tests {
         let before = cubic.window();
         cubic.handle_ack(Instant::from_micros(9_000_000), &Acked { marked: 1, ..acked(before, SEGMENT, 401) });
         assert!(cubic.window() > before * 8 / 10, "{} of {before}", cubic.window());
+    }
+
+    #[test]
+    fn a_mark_in_slow_start_takes_the_window_to_what_the_path_holds() {
+        let mut cubic = Cubic::new();
+        for round in 1..6 {
+            cubic.handle_ack(Instant::ZERO, &acked(cubic.window(), cubic.window(), round));
+        }
+        let window = cubic.window();
+        let late = Some(Duration::from_millis(160));
+        cubic.handle_ack(Instant::ZERO, &Acked { marked: 1, sample: late, ..acked(window, SEGMENT, 6) });
+        assert_eq!(cubic.window(), window / 8 + 2 * SEGMENT, "a round trip takes 160 ms in place of 20");
+        assert!(!cubic.slow_start());
     }
 
     #[test]
