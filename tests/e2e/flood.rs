@@ -15,8 +15,9 @@ use tarnet_core::rng::Rng;
 use tarnet_core::time::Now;
 use tarnet_core::wire::kind;
 use tarnet_core::wire::link::put_message;
-use tarnet_core::wire::path::{Label, Open, SetupId};
+use tarnet_core::wire::path::{Avoid, Label, Open, SetupId};
 use tarnet_core::wire::routing::Routed;
+use tarnet_core::wire::way::Way;
 
 use super::lab::{Trio, in_lab};
 
@@ -129,6 +130,8 @@ fn batch(what: u8, dest: PeerId, rng: &mut Rng) -> BytesMut {
                     hop_limit: 100,
                     budget: 100,
                     patience_ms: 9000,
+                    avoid: Avoid::default(),
+                    way: Way::default(),
                     blob: vec![1; 4000].into(),
                 };
                 (kind::PATH_OPEN, open.encode())
@@ -136,7 +139,8 @@ fn batch(what: u8, dest: PeerId, rng: &mut Rng) -> BytesMut {
             1 => (kind::CELL, [&rng.public_u32().to_le_bytes()[..], &[0; 60]].concat().into()),
             _ => {
                 let token = rng.public_array();
-                let routed = Routed { dest, hops_left: 20, token, payload: vec![3; 20_000].into() };
+                let routed =
+                    Routed { dest, way: Way::default(), hops_left: 20, token, payload: vec![3; 20_000].into() };
                 (kind::ROUTED, routed.encode())
             }
         };
