@@ -8,7 +8,7 @@ use tarnet_sim::workload::continuity::{Summary, run};
 use crate::world::Seed;
 
 /// Bytes of each stream.
-const LEN: u64 = 768 * 1024;
+const LEN: u64 = 1536 * 1024;
 
 #[test]
 fn sixteen_streams_survive_whatever_leaves_a_way() {
