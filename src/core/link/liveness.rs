@@ -99,7 +99,7 @@ impl Liveness {
         earliest(Some(quiet), active).unwrap_or(quiet)
     }
 
-    /// Something authentic arrived. `stuck`: cells wait although none can be sent.
+    /// Something authentic arrived. `stuck`: nothing can be sent now, and that may be for ever.
     pub(super) fn heard(&mut self, now: Instant, stuck: bool) {
         (self.heard, self.unanswered, self.tries) = (now, stuck.then_some(now), 0);
     }

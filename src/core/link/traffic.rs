@@ -28,8 +28,8 @@ impl Links {
         let mut batch = batch.into();
         let Some(link) = self.link_mut(conn) else { return };
         link.rx_bytes += (1 + batch.len() + TAG_LEN) as u64;
-        // What waits behind a transport that takes nothing is unanswered from now on, too.
-        let stuck = !link.speed.has_credit() && !link.scheduler.is_empty();
+        // Behind a transport that takes nothing everybody waits, also those who ask for room before they send.
+        let stuck = !link.speed.has_credit();
         link.liveness.heard(now.instant, stuck);
         let peer = link.peer;
         if stuck {

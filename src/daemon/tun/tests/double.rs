@@ -100,8 +100,9 @@ async fn serve(port: u16, mut end: ChannelEnd, mut kicked: mpsc::Receiver<Channe
     loop {
         match port {
             SOURCE => {
-                // As much as the queue holds, once per wake-up: where nobody reads any more there is always room.
-                for _ in 0..QUEUE_BYTES_MAX / CHUNK {
+                // As much as the queue holds, and the question that finds it full, once per wake-up: where nobody reads any more
+                // there is always room.
+                for _ in 0..=QUEUE_BYTES_MAX / CHUNK {
                     if end.room() > 0 {
                         end.give(chunk.clone());
                     }
