@@ -1,5 +1,5 @@
 //! Relays killed and stopped, cables cut, connections reset under 16 streams: a pause, never a lost byte.
-//! `TARNET_SIM_SEEDS` sets how many seeds (default 12); `tarnet-sim --continuity 10000` is the long form.
+//! `TARNET_SIM_SEEDS` sets how many seeds (default 60); `tarnet-sim --continuity 10000` is the long form.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const LEN: u64 = 1536 * 1024;
 
 #[test]
 fn sixteen_streams_survive_whatever_leaves_a_way() {
-    let seeds = std::env::var("TARNET_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let seeds = std::env::var("TARNET_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let first = Seed::get();
     let mut summary = Summary::default();
     for seed in first.0..first.0 + seeds {
@@ -21,7 +21,7 @@ fn sixteen_streams_survive_whatever_leaves_a_way() {
         summary.add(&outcome);
     }
     println!("{summary}");
-    assert!(summary.failures > 20, "{summary}");
-    assert!(summary.pause(50) < Duration::from_secs(1), "{summary}");
+    assert!(summary.failures > 100, "{summary}");
+    assert!(summary.felt(50) < Duration::from_secs(1), "{summary}");
     assert!(summary.pause(99) < Duration::from_secs(5), "{summary}");
 }

@@ -88,20 +88,35 @@ impl Summary {
 
     /// The pause that so many percent of those felt are not longer than.
     #[must_use]
+    pub fn felt(&self, percent: usize) -> Duration {
+        self.at((self.pauses.len() * percent).div_ceil(100))
+    }
+
+    /// The pause that so many percent of all failures' are not longer than; zero for one that was not felt.
+    #[must_use]
     pub fn pause(&self, percent: usize) -> Duration {
+        let unfelt = self.failures.saturating_sub(self.pauses.len());
+        self.at((self.failures * percent).div_ceil(100).saturating_sub(unfelt))
+    }
+
+    /// The n-th shortest that was felt, from 1; zero for none.
+    fn at(&self, n: usize) -> Duration {
         let mut sorted = self.pauses.clone();
         sorted.sort_unstable();
-        let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-        sorted.get(at).copied().unwrap_or_default()
+        n.checked_sub(1).and_then(|at| sorted.get(at)).copied().unwrap_or_default()
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { runs, wrong, failures, pauses } = self;
-        let (p50, p99, most) = (self.pause(50), self.pause(99), self.pause(100));
-        write!(f, "{runs} runs, {wrong} wrong; {failures} failures, {} pauses felt: ", pauses.len())?;
-        write!(f, "p50 {} ms, p99 {} ms, longest {} ms", p50.as_millis(), p99.as_millis(), most.as_millis())
+        let (p50, p99, most) = (self.felt(50).as_millis(), self.felt(99).as_millis(), self.felt(100).as_millis());
+        write!(
+            f,
+            "{runs} runs, {wrong} wrong; {failures} failures, p99 of their pauses {} ms; ",
+            self.pause(99).as_millis()
+        )?;
+        write!(f, "{} felt: p50 {p50} ms, p99 {p99} ms, longest {most} ms", pauses.len())
     }
 }
 
