@@ -7,6 +7,7 @@
 //! itself within milliseconds, while a slow one's kernel would swallow the first window of a transfer, and
 //! keep whoever comes next waiting for all of it. Work per batch is constant.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -27,8 +28,11 @@ pub(super) struct Speed {
     since: Instant,
     /// Bytes written since then.
     bytes: u64,
-    /// Whether something waited when the last batch was written: then the pause before the next is the link's own.
+    /// Whether something waited when the last batch was written, here or at a session that had asked for room: then the
+    /// pause before the next is the link's own.
     busy: bool,
+    /// Whether a session asked for room, in vain, since then.
+    asked: Cell<bool>,
     /// Bytes per second, once known.
     rate: Option<u64>,
     /// What the transport was last told of unsent bytes.
@@ -38,7 +42,15 @@ pub(super) struct Speed {
 impl Default for Speed {
     fn default() -> Self {
         let under_way = VecDeque::with_capacity(usize::from(BATCHES_OUTSTANDING));
-        Self { under_way, since: Instant::ZERO, bytes: 0, busy: false, rate: None, unsent: UNSENT_MIN }
+        Self {
+            under_way,
+            since: Instant::ZERO,
+            bytes: 0,
+            busy: false,
+            asked: Cell::new(false),
+            rate: None,
+            unsent: UNSENT_MIN,
+        }
     }
 }
 
@@ -60,7 +72,7 @@ impl Speed {
     /// should hold unsent from now on, if that changed.
     pub(super) fn handle_written(&mut self, now: Instant, waiting: bool) -> Option<u32> {
         self.bytes += self.under_way.pop_front()? as u64;
-        self.busy = waiting;
+        self.busy = waiting || self.asked.take();
         let elapsed = now - self.since;
         if elapsed < SPEED_SAMPLE {
             return None;
@@ -82,7 +94,9 @@ impl Speed {
     /// Whether sessions may add a cell to the `queued` bytes of cells: on a fast link one batch ahead, so that the next is
     /// full; on a slow one when the transport takes it at once, so that what comes first is decided last.
     pub(super) fn has_room(&self, queued: usize) -> bool {
-        if self.is_fast() { queued < CELL_QUEUE_LOW } else { queued == 0 && self.has_credit() }
+        let room = if self.is_fast() { queued < CELL_QUEUE_LOW } else { queued == 0 && self.has_credit() };
+        self.asked.set(self.asked.get() || !room);
+        room
     }
 
     /// How long a cell may wait without a mark.
@@ -147,6 +161,19 @@ mod tests {
         assert_eq!((speed.batch_len(), speed.delay_target()), (BATCH_LEN_MAX, DELAY_TARGET));
         speed.handle_sent(now, 1);
         assert!(speed.has_credit() && speed.has_room(CELL_QUEUE_LOW - 1) && !speed.has_room(CELL_QUEUE_LOW));
+    }
+
+    #[test]
+    fn a_session_that_fills_a_link_by_itself_shows_its_speed() {
+        let mut speed = Speed::default();
+        // One batch at a time, and the next when it was written: nothing ever waits here, but at the session.
+        for step in 0..400_u64 {
+            assert!(speed.has_room(0));
+            speed.handle_sent(Instant::from_micros(step * 50), speed.batch_len());
+            let _ = speed.has_credit() || speed.has_room(0);
+            speed.handle_written(Instant::from_micros(step * 50 + 50), false);
+        }
+        assert!(speed.is_fast());
     }
 
     #[test]
