@@ -28,6 +28,8 @@ pub(super) struct Speed {
     since: Instant,
     /// Bytes written since then.
     bytes: u64,
+    /// When the last batch was written.
+    written_at: Instant,
     /// Whether something waited when the last batch was written, here or at a session that had asked for room: then the
     /// pause before the next is the link's own.
     busy: bool,
@@ -46,6 +48,7 @@ impl Default for Speed {
             under_way,
             since: Instant::ZERO,
             bytes: 0,
+            written_at: Instant::ZERO,
             busy: false,
             asked: Cell::new(false),
             rate: None,
@@ -62,7 +65,9 @@ impl Speed {
 
     /// A batch goes to the transport.
     pub(super) fn handle_sent(&mut self, now: Instant, len: usize) {
-        if self.under_way.is_empty() && !self.busy {
+        // Who asked for room may have nothing to say when there is some; a pause that long is not the link's own.
+        let paused = !self.busy || now - self.written_at > BATCH_TIME;
+        if self.under_way.is_empty() && paused {
             (self.since, self.bytes) = (now, 0);
         }
         self.under_way.push_back(len);
@@ -72,6 +77,7 @@ impl Speed {
     /// should hold unsent from now on, if that changed.
     pub(super) fn handle_written(&mut self, now: Instant, waiting: bool) -> Option<u32> {
         self.bytes += self.under_way.pop_front()? as u64;
+        self.written_at = now;
         self.busy = waiting || self.asked.take();
         let elapsed = now - self.since;
         if elapsed < SPEED_SAMPLE {
@@ -181,6 +187,7 @@ mod tests {
         let (mut speed, mut now) = (Speed::default(), Instant::ZERO);
         for _ in 0..1000 {
             speed.handle_sent(now, 300);
+            assert!(!speed.has_room(0), "and somebody asked for room");
             now = now + Duration::from_millis(1);
             assert_eq!(speed.handle_written(now, false), None);
             now = now + Duration::from_millis(50);

@@ -65,7 +65,7 @@ impl<S: Store> Node<S> {
                     self.counters.bad_messages += 1;
                     tracing::debug!(?peer, %error, "bad routing message");
                 }
-                if matches!(kind, kind::ROUTED | kind::ROUTED_ANSWER) {
+                if kind::is_datagram(kind) {
                     self.drain_routing_out(now, Some(peer));
                 }
             }
@@ -110,7 +110,7 @@ impl<S: Store> Node<S> {
         while let Some((to, kind, body)) = self.routing.poll_transmit() {
             busy = true;
             match to {
-                To::One(peer) if matches!(kind, kind::ROUTED | kind::ROUTED_ANSWER) => {
+                To::One(peer) if kind::is_datagram(kind) => {
                     let class = Class::Cell { flow: DATAGRAMS_FLOW, interactive: true, from };
                     let _ = self.links.send(now, &peer, class, kind, &[], body);
                 }

@@ -232,9 +232,14 @@ impl Routing {
             return;
         }
         let seat = seat(&peer);
-        self.directory.by_seat.insert(seat, peer);
         self.counters.leases_dropped +=
             u64::from(self.directory.kept.insert(from, now + PLACE_LIFE, peer, (seat, place)));
+        self.directory.by_seat.insert(seat, peer);
+        // Those that made room for others are still in the order; housekeeping comes too late for a flood.
+        if self.directory.by_seat.len() > 2 * self.limits.directory {
+            let kept = &self.directory.kept;
+            self.directory.by_seat.retain(|_, peer| kept.contains(peer));
+        }
     }
 
     /// The places nearest to an id, without blobs.

@@ -56,3 +56,9 @@ pub const CELL: u8 = 0x24;
 pub const ROUTED: u8 = 0x30;
 /// Answer to a routed datagram, retracing its way.
 pub const ROUTED_ANSWER: u8 = 0x31;
+
+/// Whether it is a datagram on somebody's way to somebody: it may be lost, and has no claim to go before others' cells.
+#[must_use]
+pub const fn is_datagram(kind: u8) -> bool {
+    matches!(kind, REGISTER | PLACE | ROUTED | ROUTED_ANSWER)
+}

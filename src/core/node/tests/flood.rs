@@ -11,7 +11,8 @@ use crate::link;
 use crate::wire::kind;
 use crate::wire::link::put_message;
 use crate::wire::path::{Label, Open, SetupId};
-use crate::wire::routing::Routed;
+use crate::wire::routing::{Register, Routed};
+use crate::wire::way::{Way, Waypoint};
 
 /// Who is flooded.
 const RELAY: usize = 1;
@@ -73,7 +74,12 @@ fn flood(net: &mut Net, flooder: usize, what: usize, dest: PeerId) {
                 let head = rng.public_u32().to_le_bytes();
                 Bytes::from([&head[..], &[0; 60]].concat())
             }),
-            _ => batch(kind::ROUTED, || {
+            2 => batch(kind::REGISTER, || {
+                let token = rng.public_array();
+                let way = Way::new(vec![Waypoint { short: [7; 8], left: 0 }; 20]);
+                Register { landmark: dest, hops_left: 20, token, distance: 0, way }.encode()
+            }),
+            _ => batch(if what == 3 { kind::PLACE } else { kind::ROUTED }, || {
                 let token = rng.public_array();
                 Routed {
                     dest,
@@ -115,7 +121,7 @@ fn floods_of_set_ups_cells_and_datagrams_leave_the_relay_bounded_and_the_honest_
     let alice = net.peer(0);
     let page = page(300_000);
     let quiet = fetch(&mut net, 1, bob, &page, |_| {});
-    for what in 0..3 {
+    for what in 0..5 {
         let (mut next, mut turn) = (net.now.instant, 0);
         let mut worst = 0;
         let took = fetch(&mut net, 10 + what as u64, bob, &page, |net| {
