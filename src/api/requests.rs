@@ -76,7 +76,14 @@ pub struct ConnectRequest {
     pub mode: Option<String>,
     /// Acting identity.
     pub identity: Option<String>,
+    /// First data, of `/v1/connect` alone: at most [`EARLY_LEN_MAX`] bytes, which travel with the question for the
+    /// connection; in message modes the first message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub early: Vec<u8>,
 }
+
+/// Bytes of first data that travel with any question for a connection.
+pub const EARLY_LEN_MAX: usize = 1_024;
 
 /// `POST /v1/listen`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 //! a 4-byte length.
 
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tarnet_api as api;
@@ -27,18 +28,24 @@ const DATAGRAM_LEN_MAX: usize = 64 * 1024;
 /// Chunks of standard input that may wait.
 const CHUNKS_MAX: usize = 4;
 
+/// How long standard input may take to show that it is ready: what is there then travels with the question for the
+/// connection.
+const READY_WAIT: Duration = Duration::from_millis(2);
+
 /// `tarnet connect`.
 pub async fn connect(session: &Session, target: &str, port: &str, mode: Mode) -> Result<(), CliError> {
     eprintln!("Connecting to {target} mode {} port '{port}'...", mode.in_words());
+    let mut stdin = Stdin::open();
     let request = api::ConnectRequest {
         target: target.into(),
         port: port.into(),
         mode: Some(mode.as_str().into()),
         identity: session.identity.clone(),
+        early: stdin.early(mode).await,
     };
     let stream = session.client.upgrade("/v1/connect", &request).await?;
     eprintln!("Connected to {target}. Type to send, Ctrl-C to quit.");
-    join(stream, mode).await
+    join(stream, stdin, mode).await
 }
 
 /// `tarnet listen`.
@@ -52,41 +59,92 @@ pub async fn listen(session: &Session, name: &str, port: &str, mode: Mode) -> Re
     let stream = session.client.upgrade("/v1/listen", &request).await?;
     eprintln!("Listening on {id} mode {} port '{port}'.", mode.in_words());
     eprintln!("Waiting for connections... (Ctrl-C to quit)");
-    join(stream, mode).await
+    join(stream, Stdin::open(), mode).await
 }
 
-/// Reads standard input in a thread of its own: a blocked read must not hold the program.
-fn stdin_chunks() -> mpsc::Receiver<std::io::Result<Vec<u8>>> {
-    let (chunks, receiver) = mpsc::channel(CHUNKS_MAX);
-    let (ready, started) = sync_channel(1);
-    std::thread::spawn(move || {
-        use std::io::Read;
-        let _ = ready.send(());
-        let mut stdin = std::io::stdin().lock();
-        loop {
-            let mut chunk = vec![0; CHUNK_LEN];
-            let read = stdin.read(&mut chunk).map(|n| {
-                chunk.truncate(n);
-                chunk
-            });
-            let end = !matches!(&read, Ok(chunk) if !chunk.is_empty());
-            if chunks.blocking_send(read).is_err() || end {
-                return;
+/// Standard input, read in a thread of its own: a blocked read must not hold the program.
+struct Stdin {
+    chunks: mpsc::Receiver<std::io::Result<Vec<u8>>>,
+    /// What was looked at and not taken.
+    kept: Option<std::io::Result<Vec<u8>>>,
+}
+
+impl Stdin {
+    /// Begins to read.
+    fn open() -> Self {
+        let (chunks, receiver) = mpsc::channel(CHUNKS_MAX);
+        let (ready, started) = sync_channel(1);
+        std::thread::spawn(move || {
+            use std::io::Read;
+            let _ = ready.send(());
+            let mut stdin = std::io::stdin().lock();
+            loop {
+                let mut chunk = vec![0; CHUNK_LEN];
+                let read = stdin.read(&mut chunk).map(|n| {
+                    chunk.truncate(n);
+                    chunk
+                });
+                let end = !matches!(&read, Ok(chunk) if !chunk.is_empty());
+                if chunks.blocking_send(read).is_err() || end {
+                    return;
+                }
             }
+        });
+        let _ = started.recv();
+        Self { chunks: receiver, kept: None }
+    }
+
+    /// The next bytes; empty at the end.
+    async fn next(&mut self) -> Option<std::io::Result<Vec<u8>>> {
+        match self.kept.take() {
+            Some(kept) => Some(kept),
+            None => self.chunks.recv().await,
         }
-    });
-    let _ = started.recv();
-    receiver
+    }
+
+    /// What is there already, as far as it may travel with the question for the connection: the first bytes of a
+    /// stream, or the first line as the first message.
+    async fn early(&mut self, mode: Mode) -> Vec<u8> {
+        let Ok(Some(first)) = tokio::time::timeout(READY_WAIT, self.chunks.recv()).await else { return Vec::new() };
+        let (early, kept) = match first {
+            Ok(chunk) => {
+                let (early, rest) = split_early(chunk, mode);
+                // An empty chunk is the end: what remains of one that was taken whole is not.
+                (early, rest.map(Ok))
+            }
+            Err(error) => (Vec::new(), Some(Err(error))),
+        };
+        self.kept = kept;
+        early
+    }
+}
+
+/// The part of the first chunk that may travel early, and what remains to be sent after it.
+fn split_early(mut chunk: Vec<u8>, mode: Mode) -> (Vec<u8>, Option<Vec<u8>>) {
+    let (taken, skipped) = match mode {
+        Mode::Ro => (chunk.len().min(api::EARLY_LEN_MAX), 0),
+        Mode::Ru | Mode::Uo | Mode::Uu => match chunk.iter().position(|byte| *byte == b'\n') {
+            Some(end) if (1..=api::EARLY_LEN_MAX).contains(&end) => (end, 1),
+            _ => (0, 0),
+        },
+    };
+    let rest = chunk.split_off(taken + skipped);
+    chunk.truncate(taken);
+    let rest = (!rest.is_empty() || chunk.is_empty()).then_some(rest);
+    (chunk, rest)
 }
 
 /// Joins the stream to standard input and output until the far side ends.
-async fn join(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin, mode: Mode) -> Result<(), CliError> {
+async fn join(
+    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    mut stdin: Stdin,
+    mode: Mode,
+) -> Result<(), CliError> {
     let (mut from, mut to) = tokio::io::split(stream);
-    let mut stdin = stdin_chunks();
     let failed = |what: &str, error: std::io::Error| CliError::Failed(format!("{what}: {error}"));
     let up = async {
         let mut lines = BytesMut::new();
-        while let Some(chunk) = stdin.recv().await {
+        while let Some(chunk) = stdin.next().await {
             let chunk = chunk.map_err(|error| failed("standard input", error))?;
             if chunk.is_empty() {
                 break;
@@ -174,4 +232,26 @@ async fn print_messages(out: &mut (impl tokio::io::AsyncWrite + Unpin), buffer: 
         out.write_all(b"\n").await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_data_travels_early_as_far_as_it_may() {
+        let long = vec![b'x'; api::EARLY_LEN_MAX + 1];
+        let whole = |text: &[u8]| (text.to_vec(), None);
+        assert_eq!(split_early(b"GET /".to_vec(), Mode::Ro), whole(b"GET /"));
+        assert_eq!(split_early(long.clone(), Mode::Ro), (long[1..].to_vec(), Some(b"x".to_vec())));
+        // The end stays the end.
+        assert_eq!(split_early(Vec::new(), Mode::Ro), (Vec::new(), Some(Vec::new())));
+        // A message is whole or waits: an empty one cannot be told from none.
+        assert_eq!(split_early(b"one\n".to_vec(), Mode::Ru), whole(b"one"));
+        assert_eq!(split_early(b"one\ntwo".to_vec(), Mode::Uu), (b"one".to_vec(), Some(b"two".to_vec())));
+        assert_eq!(split_early(b"half".to_vec(), Mode::Uo), (Vec::new(), Some(b"half".to_vec())));
+        assert_eq!(split_early(b"\ntwo\n".to_vec(), Mode::Ru), (Vec::new(), Some(b"\ntwo\n".to_vec())));
+        let line = [&long[..], b"\n"].concat();
+        assert_eq!(split_early(line.clone(), Mode::Ru), (Vec::new(), Some(line)));
+    }
 }

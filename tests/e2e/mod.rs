@@ -20,6 +20,7 @@ mod host;
 mod hostdns;
 mod idle;
 mod kills;
+mod lines;
 mod names;
 mod outlive;
 mod page;

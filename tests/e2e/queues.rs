@@ -27,7 +27,7 @@ const THINK_TIME: Duration = Duration::from_millis(50);
 const MEASURED: Duration = Duration::from_secs(20);
 
 /// Whether figures are asserted.
-fn strict() -> bool {
+pub fn strict() -> bool {
     std::env::var_os("TARNET_E2E_MEASURE").is_some()
 }
 
@@ -90,7 +90,7 @@ fn percentile(waits: &[Duration], percent: usize) -> Duration {
 }
 
 /// Reads a download for a while; bytes per second after the first second.
-fn measure(machine: &Machine, url: &str, time: Duration) -> f64 {
+pub fn measure(machine: &Machine, url: &str, time: Duration) -> f64 {
     let mut download = machine.spawn(&["busybox", "wget", "-q", "-O", "-", url]);
     let mut bytes = download.stdout.take().expect("it is piped");
     let mut buffer = vec![0; 1 << 16];

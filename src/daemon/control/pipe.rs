@@ -47,12 +47,15 @@ pub async fn connect(context: &Context, mut request: Request<Incoming>) -> Resul
     let upgrade = hyper::upgrade::on(&mut request);
     let wanted: api::ConnectRequest = object(request).await?;
     let (port, mode) = port_and_mode(&wanted.port, wanted.mode.as_deref())?;
+    if wanted.early.len() > api::EARLY_LEN_MAX {
+        return Err(Bad::usage(format!("first data has at most {} bytes", api::EARLY_LEN_MAX)));
+    }
     let request = ConnectRequest {
         acting: guard::acting(context, wanted.identity.as_deref())?,
         target: target::parse(&wanted.target),
         port,
         mode,
-        early: Bytes::new(),
+        early: wanted.early.into(),
     };
     let channel = context.node.connect(request).await?;
     tokio::spawn(join(upgrade, channel, mode));

@@ -3,6 +3,7 @@
 
 mod cable;
 mod enter;
+mod long;
 mod machine;
 pub mod pipe;
 pub mod serve;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use enter::in_lab;
+pub use long::Line;
 pub use machine::{Machine, Said};
 pub use trio::Trio;
 pub use until::{until, wait_for};

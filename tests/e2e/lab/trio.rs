@@ -23,9 +23,14 @@ impl Trio {
 
     /// The machines and cables, with settings and the service, daemons not yet started.
     pub fn cabled(lab: &Lab) -> Self {
+        Self::between(lab, Lab::cable)
+    }
+
+    /// The same with cables of another kind.
+    pub fn between(lab: &Lab, cable: impl Fn(&Lab, &Machine, &Machine, u8)) -> Self {
         let [alice, relay, bob] = ["alice", "relay", "bob"].map(|name| lab.machine(name));
-        lab.cable(&alice, &relay, 1);
-        lab.cable(&relay, &bob, 2);
+        cable(lab, &alice, &relay, 1);
+        cable(lab, &relay, &bob, 2);
         alice.config("[bootstrap]\npeers = [\"tcp://10.77.1.2:7946\"]\n");
         bob.config("[bootstrap]\npeers = [\"tcp://10.77.2.1:7946\"]\n");
         alice.service("blog", "local = \"127.0.0.1:4001\"\nport = 80\nidentity = \"alice\"\nsubdomain = \"blog\"\n");
@@ -43,22 +48,35 @@ impl Trio {
     /// Starts the daemons, links them, makes the identity and the zone.
     #[track_caller]
     pub fn start(&self) {
-        for machine in [&self.relay, &self.alice, &self.bob] {
+        self.relay.start();
+        Self::named(&self.alice, &self.bob, "blog.alice");
+    }
+
+    /// Starts two daemons, makes alice's identity, and gives it to bob, who then can resolve `name`.
+    #[track_caller]
+    pub fn named(alice: &Machine, bob: &Machine, name: &str) {
+        for machine in [alice, bob] {
             machine.start();
         }
-        for machine in [&self.alice, &self.bob] {
+        for machine in [alice, bob] {
             machine.tn(&["wait", "--links", "1", "--timeout", "20s"]);
         }
-        self.alice.tn(&["identity", "create", "alice"]);
-        self.alice.tn(&["reload"]);
-        self.bob.tn(&["tns", "set", "alice", "zone", &self.service_id()]);
-        self.bob.tn(&["wait", "--name", "blog.alice", "--timeout", "20s"]);
+        alice.tn(&["identity", "create", "alice"]);
+        alice.tn(&["reload"]);
+        bob.tn(&["tns", "set", "alice", "zone", &Self::identity(alice)]);
+        bob.tn(&["wait", "--name", name, "--timeout", "20s"]);
     }
 
     /// Alice's identity.
     #[track_caller]
     pub fn service_id(&self) -> String {
-        let shown = self.alice.json(&["identity", "show", "alice"]);
+        Self::identity(&self.alice)
+    }
+
+    /// The ServiceId of a machine's `alice`.
+    #[track_caller]
+    fn identity(machine: &Machine) -> String {
+        let shown = machine.json(&["identity", "show", "alice"]);
         shown["service_id"].as_str().expect("a service id").to_owned()
     }
 
