@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 use tokio::sync::Notify;
 
+use super::limits::LITTLE_BYTES;
 use super::packet::Quote;
 use super::stack::{Read, Stack, Transmit};
 use crate::channel::{Channel, ChannelError, ChannelReader, ChannelWriter};
@@ -24,6 +25,9 @@ struct Inner {
     armed: Option<Instant>,
     /// Whether our side has finished its direction: then a closed connection is no broken one.
     finished: bool,
+    /// Whether the flow's task waits for bytes of the program: it acknowledges what little comes once that is on its
+    /// way, so that nobody waits for the acknowledgement's sake.
+    awaits: bool,
 }
 
 /// One flow.
@@ -46,7 +50,7 @@ impl<T: Transmit> Flow<T> {
     #[must_use]
     pub fn new(stack: Stack, out: T, sequence: u32, quote: Quote) -> Self {
         Self {
-            inner: Mutex::new(Inner { stack, armed: None, finished: false }),
+            inner: Mutex::new(Inner { stack, armed: None, finished: false, awaits: false }),
             out,
             sequence,
             quote,
@@ -60,7 +64,12 @@ impl<T: Transmit> Flow<T> {
 
     /// A packet from our kernel.
     pub fn handle_packet(&self, packet: &[u8]) {
-        self.with(|stack, out| stack.handle_packet(Instant::now(), packet, out));
+        self.with_inner(|inner, out| {
+            inner.stack.take_packet(Instant::now(), packet, out);
+            if !(inner.awaits && inner.stack.readable_little()) {
+                inner.stack.respond(Instant::now(), out);
+            }
+        });
     }
 
     /// Whether a SYN with `sequence` starts another connection: our kernel has forgotten this one.
@@ -112,15 +121,22 @@ impl<T: Transmit> Flow<T> {
     /// From the program to the channel.
     async fn upload(&self, mut writer: ChannelWriter) -> Result<(), Ended> {
         loop {
-            let read = self.with(|stack, out| {
-                let read = stack.read();
-                if matches!(read, Read::Bytes(_)) {
-                    stack.flush(Instant::now(), out);
+            let read = self.with_inner(|inner, out| {
+                let read = inner.stack.read();
+                if matches!(&read, Read::Bytes(bytes) if bytes.len() > LITTLE_BYTES) {
+                    inner.stack.flush(Instant::now(), out);
                 }
+                inner.awaits = matches!(read, Read::Empty);
                 read
             });
             match read {
-                Read::Bytes(bytes) => writer.send(bytes).await.map_err(|_| Ended)?,
+                Read::Bytes(bytes) if bytes.len() > LITTLE_BYTES => writer.send(bytes).await.map_err(|_| Ended)?,
+                Read::Bytes(bytes) => {
+                    writer.send(bytes).await.map_err(|_| Ended)?;
+                    // The node's task sends it on meanwhile.
+                    tokio::task::yield_now().await;
+                    self.with(|stack, out| stack.flush(Instant::now(), out));
+                }
                 Read::Empty => self.readable.notified().await,
                 Read::Finished => {
                     writer.finish().await;
@@ -200,8 +216,13 @@ impl<T: Transmit> Flow<T> {
 
     /// Runs `act` on the stack, then wakes whoever its outcome concerns.
     fn with<R>(&self, act: impl FnOnce(&mut Stack, &T) -> R) -> R {
+        self.with_inner(|inner, out| act(&mut inner.stack, out))
+    }
+
+    /// The same for what concerns more than the stack.
+    fn with_inner<R>(&self, act: impl FnOnce(&mut Inner, &T) -> R) -> R {
         let mut inner = self.lock();
-        let result = act(&mut inner.stack, &self.out);
+        let result = act(&mut inner, &self.out);
         let (readable, writable, over) = (inner.stack.readable(), inner.stack.writable(), inner.stack.over());
         let due = inner.stack.poll_timeout(Instant::now());
         // A deadline that moves later is found when the earlier one passes.

@@ -25,6 +25,10 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long our kernel may leave the last bytes and the FIN of a finished flow without an answer.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// So many bytes of a program are sent on first, and acknowledged then: a question whose answer is waited for. More are
+/// acknowledged first, for the program's kernel then sends the next ones meanwhile.
+pub const LITTLE_BYTES: usize = 4_096;
+
 /// Shortest sleep of a flow's timer: a timer that is always due must not spin.
 pub const TIMER_MIN: Duration = Duration::from_millis(1);
 

@@ -20,7 +20,7 @@ use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 
-use super::limits::{CLOSE_TIMEOUT, READ_BYTES_MAX, SOCKET_BUFFER_BYTES, TIMER_MIN};
+use super::limits::{CLOSE_TIMEOUT, LITTLE_BYTES, READ_BYTES_MAX, SOCKET_BUFFER_BYTES, TIMER_MIN};
 
 /// Where packets for our kernel go, with TCP's checksum left at zero. It must not block; a packet that cannot be
 /// taken is lost, and TCP repairs it.
@@ -61,7 +61,7 @@ pub struct Stack {
 
 impl Stack {
     /// A held connection from `remote` (the program) to `local` (the address it connects to);
-    /// the SYN must follow through [`Self::handle_packet`]. `seed` chooses our first sequence number.
+    /// the SYN must follow through [`Self::take_packet`]. `seed` chooses our first sequence number.
     #[must_use]
     pub fn hold(now: Instant, local: SocketAddr, mtu: usize, seed: u64) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
@@ -84,9 +84,10 @@ impl Stack {
         Self { interface, sockets, socket, start: now, mtu, held: true, said: Cell::default() }
     }
 
-    /// A packet of this connection from our kernel.
-    pub fn handle_packet(&mut self, since: Instant, packet: &[u8], out: &impl Transmit) {
-        let now = self.stack_time(since);
+    /// A packet of this connection from our kernel, which is answered by [`Self::respond`] or [`Self::flush`]; a reset
+    /// and the like at once.
+    pub fn take_packet(&mut self, now: Instant, packet: &[u8], out: &impl Transmit) {
+        let now = self.stack_time(now);
         // With a window of zero smoltcp drops a segment with what it acknowledges. When the program sends and receives
         // without end, both sides would then wait for each other: the special allowance of RFC 9293 §3.10.7.4.
         if let Some(bare) = self.said.get().filter(|said| said.window == 0).and_then(|said| bare(packet, said)) {
@@ -95,8 +96,12 @@ impl Stack {
         }
         let mut device = Port { packet: Some(packet), out, mtu: self.mtu, said: &self.said };
         let _ = self.interface.poll_ingress_single(now, &mut device, &mut self.sockets);
+    }
+
+    /// Says what is to be said, once the program may know that it is connected.
+    pub fn respond(&mut self, now: Instant, out: &impl Transmit) {
         if !self.held {
-            self.flush(since, out);
+            self.flush(now, out);
         }
     }
 
@@ -191,6 +196,12 @@ impl Stack {
     #[must_use]
     pub fn readable_bytes(&self) -> bool {
         self.socket_ref().can_recv()
+    }
+
+    /// Whether a few bytes of the program wait to be read, and nothing else of it.
+    #[must_use]
+    pub fn readable_little(&self) -> bool {
+        (1..=LITTLE_BYTES).contains(&self.socket_ref().recv_queue()) && self.state() == State::Established
     }
 
     /// Whether [`Self::write`] would take a good part of a buffer, or fail.

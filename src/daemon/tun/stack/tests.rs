@@ -118,7 +118,10 @@ impl Pair {
             let at = StackInstant::from_micros(i64::try_from((self.now - self.start).as_micros()).unwrap());
             self.interface.poll(at, &mut self.nic, &mut self.sockets);
             let packets: Vec<Vec<u8>> = self.nic.sent.0.borrow_mut().drain(..).collect();
-            packets.iter().for_each(|packet| self.stack.handle_packet(self.now, packet, &self.wire));
+            for packet in &packets {
+                self.stack.take_packet(self.now, packet, &self.wire);
+                self.stack.respond(self.now, &self.wire);
+            }
             self.nic.arrived.extend(self.wire.0.borrow_mut().drain(..).map(finished));
             if self.nic.arrived.is_empty() && packets.is_empty() {
                 return;
