@@ -21,6 +21,7 @@ mod hostdns;
 mod idle;
 mod kills;
 mod lines;
+mod modes;
 mod names;
 mod outlive;
 mod page;
