@@ -23,7 +23,7 @@ use tarnet_core::wire::routing::Routed;
 use tarnet_core::wire::way::Way;
 
 use super::lab::serve::{self, Body};
-use super::lab::{Lab, Machine, Trio, in_lab, socks, until};
+use super::lab::{Lab, Machine, Trio, in_lab, socks, until, wait_for};
 use super::queues::strict;
 
 /// The relay's limit, MiB.
@@ -34,8 +34,6 @@ const AFTER_MIB: u64 = 80;
 const FLOODERS: u8 = 6;
 /// Processor cores that all flooders together may use.
 const FLOODERS_CORES: f64 = 0.5;
-/// How long a flooder rests that has used its part.
-const PAUSE: Duration = Duration::from_millis(2);
 /// Connections that a flooder keeps open.
 const HELD_MAX: usize = 500;
 /// The honest download's rate.
@@ -170,10 +168,8 @@ fn batch(what: u8, dest: PeerId, rng: &mut Rng) -> BytesMut {
 /// Holds the thread that asks to its part of the processor time that all flooders may use together.
 fn pace(start: Instant) {
     let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
-    let allowed = start.elapsed().mul_f64(FLOODERS_CORES / f64::from(FLOODERS + 2));
-    if used > allowed {
-        std::thread::sleep(PAUSE);
-    }
+    let part = FLOODERS_CORES / f64::from(FLOODERS + 2);
+    let _ = wait_for(PATIENCE, || (used <= start.elapsed().mul_f64(part)).then_some(()));
 }
 
 /// Connects again and again with bytes that are no handshake, and keeps the last connections open.

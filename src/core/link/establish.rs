@@ -22,6 +22,7 @@ use super::handshake::{Agreed, Initiator, Responder, check_first};
 use super::limits::{COOKIES_ABOVE, HALF_OPEN_MAX, HALF_OPEN_PER_SOURCE_MAX, HALF_OPEN_WHEN_FULL, HANDSHAKE_TIME_MAX};
 use super::links::{Conn, End, Link, Links, Timer, last_words};
 use super::liveness::{Liveness, cost};
+use super::patience::Patience;
 use super::rekey::Rekey;
 use super::scheduler::Scheduler;
 use super::speed::Speed;
@@ -226,6 +227,7 @@ impl Links {
             liveness: Liveness::new(now.instant, rtt, &mut self.rng),
             rekey: Rekey::new(now.instant),
             speed: Speed::default(),
+            patience: Patience::new(now.instant),
             in_ring: false,
             held: false,
             constant: Constant::new(now.instant, self.terms.padding()),

@@ -16,6 +16,7 @@ use super::handshake::{Initiator, Responder, Terms};
 use super::limits::FLOOR_LEARNED_MAX;
 use super::liveness::{Liveness, cost};
 use super::memory::Queued;
+use super::patience::Patience;
 use super::rekey::Rekey;
 use super::scheduler::Scheduler;
 use super::speed::Speed;
@@ -71,6 +72,8 @@ pub(super) struct Link {
     pub(super) rekey: Rekey,
     /// How fast the transport takes batches, and whether it may have another.
     pub(super) speed: Speed,
+    /// What it may send that serves nobody.
+    pub(super) patience: Patience,
     /// Whether it waits in the ring of links with a batch to give.
     pub(super) in_ring: bool,
     /// Whether it waits for the upload limit.

@@ -27,6 +27,7 @@ pub mod limits;
 mod links;
 mod liveness;
 mod memory;
+mod patience;
 mod rekey;
 mod scheduler;
 mod speed;
@@ -179,6 +180,13 @@ pub enum Transmit {
         conn: ConnId,
         /// Bytes.
         len: u32,
+    },
+    /// Do not read this connection for a while: it sends what serves nobody.
+    Rest {
+        /// This connection.
+        conn: ConnId,
+        /// Until then.
+        until: Instant,
     },
     /// Close, after everything before has been sent.
     Close {

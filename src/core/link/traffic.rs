@@ -55,6 +55,15 @@ impl Links {
         self.activate(conn);
     }
 
+    /// So many bytes of a neighbour's served nobody. Within its budget that is nothing; beyond, its connection rests.
+    pub fn waste(&mut self, now: Now, peer: &PeerId, len: usize) {
+        let Some(conn) = self.by_peer.get(peer).copied() else { return };
+        let Some(link) = self.link_mut(conn) else { return };
+        if let Some(until) = link.patience.spend(now.instant, len) {
+            self.transmits.push_back(Transmit::Rest { conn, until });
+        }
+    }
+
     /// Deadlines that are due.
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some(timer) = self.timers.pop_due(now.instant) {

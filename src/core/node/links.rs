@@ -58,6 +58,10 @@ impl<S: Store> Node<S> {
     /// A message by its kind. A neighbour's nonsense is counted and dropped: its link is authentic, and
     /// closing it would cut off whoever is behind it.
     fn on_message(&mut self, now: Now, peer: PeerId, kind: u8, body: BytesMut) {
+        if kind != kind::CELL {
+            // However well-formed, nobody needs much of it.
+            self.links.waste(now, &peer, body.len() + link::limits::MESSAGE_CHARGE);
+        }
         match kind {
             kind::CELL => self.on_cell(now, peer, body),
             0x10..=0x1f | 0x30..=0x3f => {
@@ -84,6 +88,7 @@ impl<S: Store> Node<S> {
 
     /// A cell: on its way, or for a session here.
     fn on_cell(&mut self, now: Now, peer: PeerId, body: BytesMut) {
+        let len = body.len();
         match self.paths.handle_cell(now, peer, body) {
             CellAction::Forward { to, flow, head, body } => {
                 self.counters.relayed_bytes += body.len() as u64;
@@ -99,7 +104,7 @@ impl<S: Store> Node<S> {
                     self.sessions.handle_packet(now, carrier, packet, marked);
                 }
             }
-            CellAction::Drop => {}
+            CellAction::Drop => self.links.waste(now, &peer, len + link::limits::MESSAGE_CHARGE),
         }
     }
 

@@ -50,6 +50,11 @@ impl Engine {
                     let _ = found.handle.hold_unsent(len);
                 }
             }
+            Transmit::Rest { conn, until } => {
+                if let Some(found) = self.conns.get(&conn) {
+                    found.handle.rest(self.clock.at(until));
+                }
+            }
             Transmit::Close { conn, reason } => {
                 tracing::debug!(?conn, %reason, "closing connection");
                 if let Some(Conn { handle, .. }) = self.conns.remove(&conn) {

@@ -16,8 +16,9 @@ use bytes::{Bytes, BytesMut};
 use tarnet_core::link::{ConnId, Error as LinkError, Mix, Opener, Pin, Sealer};
 use tarnet_core::time::Now;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::download::Download;
@@ -158,6 +159,7 @@ pub struct Gone;
 pub struct ConnHandle {
     writer: mpsc::Sender<ToWriter>,
     reader: mpsc::Sender<ToReader>,
+    rest: watch::Sender<Option<Instant>>,
     _open: oneshot::Sender<()>,
 }
 
@@ -212,6 +214,11 @@ impl ConnHandle {
         self.writer.try_send(ToWriter::Unsent(len)).map_err(|_| Gone)
     }
 
+    /// Reads nothing more until then.
+    pub fn rest(&self, until: Instant) {
+        let _ = self.rest.send(Some(until));
+    }
+
     /// Closes the connection after what is queued.
     pub fn close(self) {}
 }
@@ -229,6 +236,7 @@ pub struct Transport {
 struct Mailboxes {
     writer: mpsc::Receiver<ToWriter>,
     reader: mpsc::Receiver<ToReader>,
+    rest: watch::Receiver<Option<Instant>>,
     closed: oneshot::Receiver<()>,
 }
 
@@ -268,8 +276,10 @@ impl Transport {
 fn mailboxes() -> (ConnHandle, Mailboxes) {
     let (to_writer, writer) = mpsc::channel(WRITER_LEN_MAX);
     let (to_reader, reader) = mpsc::channel(READER_LEN_MAX);
+    let (to_rest, rest) = watch::channel(None);
     let (open, closed) = oneshot::channel();
-    (ConnHandle { writer: to_writer, reader: to_reader, _open: open }, Mailboxes { writer, reader, closed })
+    let handle = ConnHandle { writer: to_writer, reader: to_reader, rest: to_rest, _open: open };
+    (handle, Mailboxes { writer, reader, rest, closed })
 }
 
 /// Runs one connection from its first event to its last. Reader and writer are tasks of their own, so that
@@ -285,7 +295,8 @@ async fn run_conn<P: Pipe>(transport: Transport, conn: ConnId, pipe: P, origin: 
         return;
     }
     let (reader, writer) = pipe.split();
-    let mut reading = AbortOnDrop(tokio::spawn(read::run(conn, reader, mail.reader, events.clone(), download)));
+    let mut reading =
+        AbortOnDrop(tokio::spawn(read::run(conn, reader, (mail.reader, mail.rest), events.clone(), download)));
     let mut closed = mail.closed;
     let reason = tokio::select! {
         reason = &mut reading.0 => reason.unwrap_or(CloseReason::Asked),

@@ -1,7 +1,8 @@
 //! The reading task of a connection: frames of the handshake one at a time, then opened frames.
 
 use tarnet_core::link::ConnId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::conn::{CloseReason, ConnEvent, FrameOpener, ToReader};
 use super::download::Download;
@@ -12,7 +13,7 @@ use super::pipe::FrameRead;
 pub(super) async fn run<R: FrameRead>(
     conn: ConnId,
     mut reader: R,
-    mut mail: mpsc::Receiver<ToReader>,
+    (mut mail, mut rest): (mpsc::Receiver<ToReader>, watch::Receiver<Option<Instant>>),
     events: mpsc::Sender<ConnEvent>,
     download: Download,
 ) -> CloseReason {
@@ -27,6 +28,12 @@ pub(super) async fn run<R: FrameRead>(
             Err(error) => return error.into(),
         };
         download.take(frame.len()).await;
+        if rest.has_changed().unwrap_or(false) {
+            let until = *rest.borrow_and_update();
+            if let Some(until) = until {
+                tokio::time::sleep_until(until).await;
+            }
+        }
         // It was put there before the peer could know of it.
         while let Ok(ToReader::Mix(mix)) = mail.try_recv() {
             opener.mix(mix);

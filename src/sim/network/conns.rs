@@ -267,6 +267,8 @@ impl Network {
                 end.opener.iter_mut().zip(open).for_each(|(opener, mix)| opener.mix(mix));
                 end.sealer.iter_mut().zip(seal).for_each(|(sealer, mix)| sealer.mix(mix));
             }
+            // What it sends is on its way already: only a processor would gain.
+            Transmit::Rest { .. } => {}
             Transmit::Unsent { conn, len } => {
                 let conn = conn_index(conn);
                 let end = self.end_of(conn, host);

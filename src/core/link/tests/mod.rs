@@ -156,7 +156,7 @@ impl Net {
                     }
                     (conn, Wire::Sealed(frame))
                 }
-                Transmit::Unsent { .. } => continue,
+                Transmit::Unsent { .. } | Transmit::Rest { .. } => continue,
                 Transmit::Mix { conn, open, seal } => {
                     let (sealer, opener) = node.halves.get_mut(&conn).unwrap();
                     open.into_iter().for_each(|mix| opener.mix(mix));

@@ -2,6 +2,8 @@
 //! set-ups, cells, datagrams, and channels to a service. The honest link stays up, what the relay holds
 //! stays within its bounds, and the page still comes.
 
+use std::collections::BTreeSet;
+
 use bytes::BytesMut;
 
 use super::*;
@@ -121,6 +123,7 @@ fn floods_of_set_ups_cells_and_datagrams_leave_the_relay_bounded_and_the_honest_
     let alice = net.peer(0);
     let page = page(300_000);
     let quiet = fetch(&mut net, 1, bob, &page, |_| {});
+    let mut rested = BTreeSet::new();
     for what in 0..5 {
         let (mut next, mut turn) = (net.now.instant, 0);
         let mut worst = 0;
@@ -135,6 +138,7 @@ fn floods_of_set_ups_cells_and_datagrams_leave_the_relay_bounded_and_the_honest_
         });
         println!("flood {what}: {took:?} instead of {quiet:?}, at most {worst} bytes queued, {turn} floods");
         assert!(turn > 1, "the flood was made");
+        rested.append(&mut net.rested);
         let limits = circuit::Limits::default();
         let (_, transit) = net.nodes[RELAY].path_counts();
         assert!(transit <= FLOODERS.len() * limits.per_neighbour_max + 8, "{transit} paths");
@@ -149,6 +153,8 @@ fn floods_of_set_ups_cells_and_datagrams_leave_the_relay_bounded_and_the_honest_
         let held: usize = net.nodes[RELAY].link_status().map(|link| link.queued_bytes).sum();
         assert_eq!(held, 0, "nothing is left of it");
     }
+    // Who floods is read less, and nobody else.
+    assert_eq!(rested, FLOODERS.map(|flooder| (RELAY, flooder)).into());
 }
 
 /// Accepts a channel of another session than the flooder's, and leaves all others undecided.

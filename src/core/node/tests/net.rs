@@ -1,7 +1,7 @@
 //! A small network of nodes in virtual time: links are ordered pipes with a delay, sealed
 //! and opened as a transport does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct Net {
     pub rng: Rng,
     /// Every batch that was delivered, while somebody listens.
     pub heard: Option<Vec<Bytes>>,
+    /// Whom a node did not read for a while: the node, and the other.
+    pub rested: BTreeSet<(usize, usize)>,
 }
 
 impl Net {
@@ -62,6 +64,7 @@ impl Net {
             next_conn: 0,
             rng,
             heard: None,
+            rested: BTreeSet::new(),
         }
     }
 
@@ -123,6 +126,10 @@ impl Net {
                     }
                 }
                 Output::Transmit(Transmit::Unsent { .. }) => {}
+                Output::Transmit(Transmit::Rest { conn, .. }) => {
+                    let other = self.ends.get(&conn).and_then(|end| self.ends.get(&end.other));
+                    self.rested.extend(other.map(|end| (node, end.node)));
+                }
                 Output::Transmit(Transmit::Mix { conn, open, seal }) => {
                     if let Some((sealer, opener)) = self.ends.get_mut(&conn).and_then(|end| end.crypto.as_mut()) {
                         open.into_iter().for_each(|mix| opener.mix(mix));
