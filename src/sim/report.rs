@@ -4,6 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::measure::round;
+use crate::network::Noise;
+use crate::workload::content;
+
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -26,7 +30,7 @@ pub struct Report {
 /// One phase.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Phase {
-    /// `cold`, `idle`, `kill`, `cut`, `split-merge` or `loss`.
+    /// `cold`, `idle`, `kill`, `cut`, `split-merge`, `loss`, `liars`, `dht-liars` or `churn`.
     pub name: String,
     /// Virtual time that it took, pairs included.
     pub virtual_s: f64,
@@ -45,6 +49,20 @@ pub struct Phase {
     /// Content of the DHT, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dht: Option<Dht>,
+    /// What honest nodes advertised in a minute once they had settled among liars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<Adverts>,
+}
+
+/// What was advertised while nothing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Adverts {
+    /// Items that repeated a distance under a newer sequence.
+    pub refreshes: u64,
+    /// Other items.
+    pub changes: u64,
+    /// Retractions, and requests for sequences and tables: messages.
+    pub others: u64,
 }
 
 /// Pairs of nodes, both alive and connected by cables.
@@ -83,7 +101,7 @@ pub struct Table {
 }
 
 /// Values put and got.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Dht {
     /// Values stored on other nodes.
     pub put: usize,
@@ -91,6 +109,14 @@ pub struct Dht {
     pub found: usize,
     /// Nodes that asked for a value that does not exist and learned so before their time was over.
     pub missing_known: usize,
+    /// Nodes that asked, for a value that exists and for one that does not.
+    pub asked: usize,
+    /// Nodes that got a value that nobody put.
+    pub forged: usize,
+    /// Median time of the values found.
+    pub hit_s: f64,
+    /// Nodes that learned that there is no such value within three times that.
+    pub missing_in_time: usize,
 }
 
 impl fmt::Display for Report {
@@ -122,11 +148,39 @@ impl fmt::Display for Phase {
             None => writeln!(f, "  converged  not within the time to settle")?,
         }
         match &self.dht {
-            Some(Dht { put, found, missing_known }) => {
-                writeln!(f, "  dht        {put} put, {found} found, {missing_known} known to be missing")
+            Some(Dht { put, found, missing_known, asked, forged, hit_s, missing_in_time }) => {
+                writeln!(f, "  dht        {put} put, {asked} asked, {found} found, in {hit_s} s, {forged} forged")?;
+                writeln!(f, "  missing    {missing_known} known to be, {missing_in_time} of them in three times that")?;
+            }
+            None => {}
+        }
+        match &self.noise {
+            Some(Adverts { refreshes, changes, others }) => {
+                writeln!(f, "  noise      {refreshes} refreshes, {changes} changes, {others} other messages in 60 s")
             }
             None => Ok(()),
         }
+    }
+}
+
+impl From<&content::Outcome> for Dht {
+    fn from(out: &content::Outcome) -> Self {
+        let (hit, missing_in_time) = out.in_time();
+        Self {
+            put: out.put,
+            found: out.found,
+            missing_known: out.missing_known,
+            asked: out.asked,
+            forged: out.forged,
+            hit_s: round(hit.as_secs_f64()),
+            missing_in_time,
+        }
+    }
+}
+
+impl From<Noise> for Adverts {
+    fn from(noise: Noise) -> Self {
+        Self { refreshes: noise.refreshes, changes: noise.changes, others: noise.others }
     }
 }
 

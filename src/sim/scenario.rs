@@ -1,5 +1,5 @@
 //! The phases of a run: the cold start, then each disturbance that was asked for, in the
-//! order kill, cut, split-merge, loss; they add up. Each phase settles, then is measured.
+//! order kill, cut, split-merge, loss, liars, liars as storers, churn; they add up. Each phase settles, then is measured.
 //!
 //! While it settles, routing tables are looked at twice a second for loops, bounds and
 //! changes; the last change is the time of convergence.
@@ -14,9 +14,9 @@ use tarnet_core::rng::Rng;
 
 use crate::checks;
 use crate::measure::{mean, peak_rss_bytes, percentile, round};
-use crate::network::{MILLION, Network, Sent};
+use crate::network::{MILLION, Network, Noise, Sent};
 use crate::options::{Crypto, Options, ppm};
-use crate::report::{Dht, Pairs, Phase, Report, Stretch, Table};
+use crate::report::{Adverts, Dht, Pairs, Phase, Report, Stretch, Table};
 use crate::topology::Topology;
 use crate::workload::{content, pairs};
 
@@ -31,12 +31,18 @@ const CUT_PPM: u32 = MILLION / 20;
 
 /// A run in progress.
 pub struct Run {
-    options: Options,
+    pub(crate) options: Options,
     /// The network.
     pub network: Network,
     /// Where to draw each node.
     pub places: Vec<(f64, f64)>,
-    rng: Rng,
+    pub(crate) rng: Rng,
+    /// Whether `--heal` was given.
+    pub(crate) healing_asked: bool,
+    /// What honest nodes said while nothing changed, of the phase under way.
+    noise: Option<Noise>,
+    /// Values sought during the phase under way.
+    sought: Option<content::Outcome>,
     /// Pairs of the last phase that were not reached.
     pub failed: Vec<(usize, usize)>,
 }
@@ -63,7 +69,17 @@ impl Run {
         let mut rng = seeded(options.seed);
         stand_in::set(options.crypto == Crypto::Fast);
         let network = Network::new(&topology, rng.fork("network"), options.profile.kept());
-        Self { options, network, places: topology.places, rng: rng.fork("run"), failed: Vec::new() }
+        let (healing_asked, places) = (options.heal.is_some(), topology.places);
+        Self {
+            options,
+            network,
+            places,
+            rng: rng.fork("run"),
+            healing_asked,
+            noise: None,
+            sought: None,
+            failed: Vec::new(),
+        }
     }
 
     /// Runs all phases.
@@ -96,6 +112,7 @@ impl Run {
                 Ok(())
             })?);
         }
+        self.hostile_phases(&mut phases)?;
         Ok(Report {
             nodes: self.network.hosts().len(),
             links: self.network.cables().len(),
@@ -105,6 +122,32 @@ impl Run {
             wall_s: round(begun.elapsed().as_secs_f64()),
             peak_rss_bytes: peak_rss_bytes(),
         })
+    }
+
+    /// Phases among nodes that lie, or come and go.
+    fn hostile_phases(&mut self, phases: &mut Vec<Phase>) -> Result<(), String> {
+        if let Some(percent) = self.options.liars {
+            phases.push(self.phase("liars", |run| {
+                run.turn_routers(percent);
+                run.settle(run.options.heal.unwrap_or(run.options.settle))?;
+                run.noise = Some(run.listen());
+                Ok(())
+            })?);
+        }
+        if let Some(percent) = self.options.dht_liars {
+            self.options.dht = true;
+            phases.push(self.phase("dht-liars", |run| {
+                run.turn_storers(percent);
+                Ok(())
+            })?);
+        }
+        if let Some(median) = self.options.churn {
+            phases.push(self.phase("churn", |run| {
+                run.sought = Some(run.churn(median)?);
+                Ok(())
+            })?);
+        }
+        Ok(())
     }
 
     /// One phase: disturbs, settles, measures.
@@ -120,7 +163,11 @@ impl Run {
         self.say_failures(&results);
         let reached = |pair: &&pairs::Pair| pair.hops.is_some();
         self.failed = results.iter().filter(|pair| pair.hops.is_none()).map(|pair| (pair.from, pair.to)).collect();
-        let dht = self.options.dht.then(|| content::run(&mut self.network, &mut self.rng));
+        let sought = self.sought.take();
+        let dht = sought.or_else(|| self.options.dht.then(|| content::run(&mut self.network, &mut self.rng)));
+        if let Some(out) = &dht {
+            self.say("  not found", &format!("{:?}", out.failed));
+        }
         self.check()?;
         Ok(Phase {
             name: name.to_owned(),
@@ -136,12 +183,13 @@ impl Run {
             routing_bytes_per_node_s: settled.routing_bytes_per_node_s,
             table: self.table(),
             converged_s: settled.converged.map(|time| round(time.as_secs_f64())),
-            dht: dht.map(|out| Dht { put: out.put, found: out.found, missing_known: out.missing_known }),
+            dht: dht.as_ref().map(Dht::from),
+            noise: self.noise.take().map(Adverts::from),
         })
     }
 
     /// Says how far it is, if asked to.
-    fn say(&self, phase: &str, what: &str) {
+    pub(crate) fn say(&self, phase: &str, what: &str) {
         if self.options.progress {
             eprintln!("{phase}: {what} at {:.1} s virtual", self.network.now().instant.as_micros() as f64 / 1e6);
         }
@@ -200,7 +248,7 @@ impl Run {
     }
 
     /// Looks at every node.
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         checks::loops::check(&self.network)?;
         checks::bounds::check(&self.network, &self.options.profile.limits())
     }
@@ -249,7 +297,7 @@ impl Run {
     }
 
     /// Some of `0..count`: so many of a million, at least `least`.
-    fn some(&mut self, count: usize, parts: u32, least: usize) -> Vec<usize> {
+    pub(crate) fn some(&mut self, count: usize, parts: u32, least: usize) -> Vec<usize> {
         let wanted = usize::try_from(count as u64 * u64::from(parts) / u64::from(MILLION)).unwrap_or(count).max(least);
         let mut all: Vec<usize> = (0..count).collect();
         let mut chosen = Vec::new();

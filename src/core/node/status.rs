@@ -39,6 +39,11 @@ impl<S: Store> Node<S> {
         self.routing.home()
     }
 
+    /// What routing has told neighbours: destinations and distances.
+    pub fn told(&self) -> impl Iterator<Item = (PeerId, u16)> {
+        self.routing.told()
+    }
+
     /// What routing dropped, refused or sent.
     #[must_use]
     pub fn routing_counters(&self) -> crate::routing::Counters {

@@ -89,6 +89,12 @@ impl Verifier {
     }
 }
 
+/// What anybody makes of an element that it heard: that of a metric `steps` higher. For whoever plays a liar.
+#[must_use]
+pub fn advance_element(dest: &PeerId, epoch: u32, span: u16, element: &Element, steps: u32) -> Element {
+    Chain::new(dest, epoch, span).advance(element, steps)
+}
+
 /// The elements of metric 0 by sequence number, and the anchor, from the secret. The former are secret until their turn.
 pub(super) fn unroll(chain: &Chain, secret: Element) -> (Vec<Element>, Element) {
     let mut origins = Vec::with_capacity(usize::from(SEQ_END));

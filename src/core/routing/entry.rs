@@ -59,6 +59,13 @@ pub(super) struct Bound {
 impl Bound {
     /// Nothing was used yet.
     pub(super) const NONE: Self = Self { sequence: Sequence { epoch: 0, seq: 0 }, metric: METRIC_END };
+
+    /// Whether a route may be used with that sequence, metric and order of its neighbour, by a node of that order.
+    pub(super) fn improved_by(&self, sequence: Sequence, advertised: (u16, u64), order: u64) -> bool {
+        sequence > self.sequence
+            || !defence::on(Defence::Feasibility)
+            || sequence == self.sequence && advertised < (self.metric, order)
+    }
 }
 
 /// A route as we advertised it.
@@ -99,6 +106,8 @@ pub(super) struct Entry {
     pub(super) live: bool,
     /// What neighbours believe of us.
     pub(super) told: Option<Told>,
+    /// The newest sequence that any neighbour has heard from us: who asked may know more than all were told.
+    pub(super) heard: Sequence,
     /// The epoch whose proof was broadcast.
     pub(super) told_epoch: u32,
     /// Tell again although nothing changed: a neighbour asked.
@@ -143,6 +152,7 @@ impl Entry {
             usable: 0,
             live: false,
             told: None,
+            heard: Sequence::default(),
             told_epoch: 0,
             again: false,
             due: None,
@@ -210,9 +220,7 @@ impl Entry {
 
     /// Whether a neighbour of that order may be a successor with that sequence and metric.
     pub(super) fn improves(&self, sequence: Sequence, advertised: u16, order: u64) -> bool {
-        sequence > self.bound.sequence
-            || !defence::on(Defence::Feasibility)
-            || sequence == self.bound.sequence && (advertised, order) < (self.bound.metric, self.order)
+        self.bound.improved_by(sequence, (advertised, order), self.order)
     }
 
     /// Chooses among the feasible routes: the shortest, or the shortest of the newest sequence if that is `forced`

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::chain::Verifier;
-use super::entry::{Cause, Entry, Route, order, rank};
-use super::limits::{CHAIN_STEPS_PER_VERIFY, OVER_BUDGET_WAIT};
+use super::entry::{Bound, Cause, Entry, Route, order, rank};
+use super::limits::{CHAIN_STEPS_PER_VERIFY, GHOST_LIFE, OVER_BUDGET_WAIT, WANTED_WAIT};
 use super::neighbour::absorb;
 use super::table::Admission;
 use super::{Error, Routing, Timer};
@@ -160,13 +160,13 @@ impl Routing {
             let near = self.table.near < self.limits.table || self.table.horizon().is_some_and(|far| metric < far);
             let low = landmark && self.table.is_low(self.limits.landmarks, rank(short), &PeerId([0; 32]));
             if (near && metric < VICINITY_END || low) && *short != crate::wire::routing::short(&self.me) {
-                self.want(now, from, *short);
+                self.want(now, from, *short, WANTED_WAIT);
             }
             return None;
         };
         let epoch = self.table.entries.get(&dest)?.proof.epoch;
         if epoch.to_le_bytes()[0] != epoch_low {
-            self.want(now, from, *short);
+            self.want(now, from, *short, WANTED_WAIT);
             return None;
         }
         Some(dest)
@@ -234,6 +234,12 @@ impl Routing {
             Subject::Proven(proof) => proof.is_landmark(),
             Subject::Known { .. } => known.is_some_and(|entry| entry.proof.is_landmark()),
         };
+        if self.is_haunted(now, from, &claim) {
+            self.counters.refused += 1;
+            self.refused = true;
+            self.want(now, from, short(&claim.dest), GHOST_LIFE);
+            return;
+        }
         let admission = self.admission(from, &claim, landmark);
         if admission == Admission::Refused {
             self.counters.refused += 1;
@@ -272,6 +278,16 @@ impl Routing {
         self.table.admit(self.limits.table, self.neighbours.len(), from, rank, is_link)
     }
 
+    /// Whether a route of a destination that we have just forgotten may lead over ourselves.
+    fn is_haunted(&self, now: Instant, from: &PeerId, claim: &Claim) -> bool {
+        if self.table.entries.contains_key(&claim.dest) {
+            return false;
+        }
+        let (theirs, ours) = (order(from, &claim.dest), order(&self.me, &claim.dest));
+        let improves = |bound: Bound| bound.improved_by(claim.sequence, (claim.metric, theirs), ours);
+        self.ghosts.bound(now, &short(&claim.dest)).is_some_and(|bound| !improves(bound))
+    }
+
     /// Enters a proven route.
     fn take(&mut self, now: Instant, from: &PeerId, claim: &Claim, verifier: Verifier, subject: Option<Subject>) {
         let Some(neighbour) = self.neighbours.get(from) else { return };
@@ -280,7 +296,8 @@ impl Routing {
             let proof = Arc::new(*proof);
             let fresh = || Entry::new(now, &self.me, &claim.dest, proof.clone(), verifier.clone());
             if !self.table.entries.contains_key(&claim.dest) {
-                self.table.insert(claim.dest, fresh());
+                let bound = self.ghosts.bound(now, &short(&claim.dest));
+                self.table.insert(claim.dest, Entry { bound: bound.unwrap_or(Bound::NONE), ..fresh() });
             }
             if let Some(entry) = self.table.entries.get_mut(&claim.dest) {
                 entry.proof = proof;

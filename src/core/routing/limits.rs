@@ -140,6 +140,10 @@ pub const HOUSEKEEPING: Duration = Duration::from_secs(30);
 pub const TOMBSTONE: Duration = Duration::from_secs(60);
 /// See [`TOMBSTONE`].
 pub const TOMBSTONE_PER_METRIC: Duration = Duration::from_millis(500);
+/// The bound of a tombstone that had to go early lives this long: any retraction has arrived by then.
+pub const GHOST_LIFE: Duration = Duration::from_secs(10);
+/// Such bounds, for each tombstone that there may be.
+pub const GHOSTS_PER_TOMBSTONE: usize = 8;
 /// A lost route is asked of all neighbours after this: by then they know of the loss.
 pub const LOST_WAIT: Duration = Duration::from_millis(750);
 /// First wait before a starved destination's request is repeated at another neighbour; doubles four times.

@@ -24,6 +24,7 @@ mod entry;
 mod event;
 mod evidence;
 mod export;
+mod ghosts;
 mod home;
 mod import;
 mod landmark;
@@ -41,9 +42,11 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use chain::advance_element;
 pub use event::Counters;
 pub use event::{
     Cost, Error, Event, Hops, LinkCost, LookupId, NextHops, RequestId, ReturnToken, RouteStatus, SendError, To,
@@ -55,6 +58,7 @@ use datagram::Datagrams;
 use directory::Directory;
 use entry::{Cause, Entry, Told};
 use evidence::Evidence;
+use ghosts::Ghosts;
 use home::Home;
 use limits::{
     HOUSEKEEPING, JITTER_PERCENT, LANDMARK_REFRESH, LINK_COST_STEP, LOOK_AROUND, OUT_MAX, REFILL_WAIT, REFRESH,
@@ -68,7 +72,7 @@ use crate::crypto::{PeerId, SigningKey};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timers};
 use crate::wire::kind;
-use crate::wire::routing::{Refill, Short, short};
+use crate::wire::routing::{Refill, Sequence, Short, short};
 
 /// The deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +121,7 @@ pub struct Routing {
     /// Neighbours by short.
     linked_shorts: BTreeMap<Short, PeerId>,
     table: Table,
+    ghosts: Ghosts,
     /// Looks at which we have come first as a landmark, one after the other.
     stood: u8,
     home: Home,
@@ -125,8 +130,8 @@ pub struct Routing {
     refused: bool,
     /// Number of the last batch.
     batch: u64,
-    /// Retractions that wait for company, with what was told.
-    gone: BTreeMap<PeerId, (Cause, Told)>,
+    /// Retractions that wait for company, with what all were told, and the newest that any heard.
+    gone: BTreeMap<PeerId, (Cause, Option<Told>, Sequence)>,
     /// Lost destinations that neighbours are asked for.
     lost: BTreeSet<Short>,
     probes: Probes,
@@ -155,6 +160,7 @@ impl Routing {
             neighbours: BTreeMap::new(),
             linked_shorts: BTreeMap::new(),
             table: Table::default(),
+            ghosts: Ghosts::new(limits.tombstones),
             stood: 0,
             home: Home::default(),
             directory: Directory::new(limits),
@@ -342,12 +348,12 @@ impl Routing {
         self.send(To::One(*peer), kind::REFILL, Refill { wanted: Vec::new() }.encode());
     }
 
-    /// Notes that a neighbour has a destination that we cannot take without its proof.
-    fn want(&mut self, now: Instant, peer: &PeerId, dest: Short) {
+    /// Notes that a neighbour has a destination that we cannot take without its proof, or not before `wait` is over.
+    fn want(&mut self, now: Instant, peer: &PeerId, dest: Short, wait: Duration) {
         let Some(neighbour) = self.neighbours.get_mut(peer) else { return };
         if neighbour.wanted.len() < crate::wire::routing::WANTED_MAX && neighbour.wanted.insert(dest) {
             let due = self.timers.at(&Timer::Wanted(*peer));
-            self.timers.set(Timer::Wanted(*peer), due.unwrap_or(now + limits::WANTED_WAIT));
+            self.timers.set(Timer::Wanted(*peer), due.unwrap_or(now + wait).min(now + wait));
         }
     }
 

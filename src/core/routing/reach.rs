@@ -122,6 +122,11 @@ impl Routing {
         (self.table.landmarks_len(), self.origin.proof().is_landmark())
     }
 
+    /// What neighbours were told: destinations and our distances, ourselves not among them.
+    pub fn told(&self) -> impl Iterator<Item = (PeerId, u16)> + '_ {
+        self.table.entries.iter().filter_map(|(dest, entry)| Some((*dest, entry.told.as_ref()?.metric)))
+    }
+
     /// Every peer with a route or a link, by id.
     pub fn contacts(&self) -> impl Iterator<Item = PeerId> + '_ {
         let is_live = |dest: &PeerId| self.table.entries.get(dest).is_some_and(|entry: &Entry| entry.live);

@@ -12,7 +12,7 @@ use super::{Event, Routing, Timer, To};
 use crate::crypto::PeerId;
 use crate::time::Instant;
 use crate::wire::kind;
-use crate::wire::routing::{ITEMS_MAX, Refill, Retraction, WANTED_MAX, encode_retractions, short};
+use crate::wire::routing::{ITEMS_MAX, Refill, Retraction, Sequence, WANTED_MAX, encode_retractions, short};
 
 impl Routing {
     /// Chooses anew among a destination's routes after any of them changed, and does what follows.
@@ -38,7 +38,7 @@ impl Routing {
             let Some((.., dest)) = self.table.victim(share, None) else { break };
             self.evict(now, &dest);
         }
-        self.drop_surplus();
+        self.drop_surplus(now);
     }
 
     /// See [`Self::settle`].
@@ -67,8 +67,8 @@ impl Routing {
             // Everybody waits for landmarks, over thousands of hops perhaps.
             entry.hold = LANDMARK_NEWS;
         }
-        if let Some((_, told)) = self.gone.remove(dest) {
-            entry.told = Some(told);
+        if let Some((_, told, heard)) = self.gone.remove(dest) {
+            (entry.told, entry.heard) = (told, heard);
         }
         self.timers.clear(&Timer::Starved(*dest));
         self.lost.remove(&short(dest));
@@ -129,8 +129,9 @@ impl Routing {
         let ghost = entry.told.map_or(entry.bound.metric, |told| told.metric);
         entry.ends_at = now + TOMBSTONE + TOMBSTONE_PER_METRIC * u32::from(ghost);
         let starved = !entry.routes.is_empty();
-        if let Some(told) = entry.told.take() {
-            self.gone.insert(*dest, (cause, told));
+        let (told, heard) = (entry.told.take(), std::mem::take(&mut entry.heard));
+        if heard > Sequence::default() {
+            self.gone.insert(*dest, (cause, told, heard));
             let at = self.timers.at(&Timer::Retractions).unwrap_or(now + BAD_NEWS);
             self.timers.set(Timer::Retractions, at);
         }
@@ -147,9 +148,12 @@ impl Routing {
     }
 
     /// Drops tombstones above their bound.
-    pub(super) fn drop_surplus(&mut self) {
+    pub(super) fn drop_surplus(&mut self, now: Instant) {
         while let Some(dest) = self.table.surplus(self.limits.tombstones) {
             self.counters.tombstones_dropped += 1;
+            if let Some(entry) = self.table.entries.get(&dest) {
+                self.ghosts.remember(now, short(&dest), entry.bound);
+            }
             self.forget(&dest);
         }
     }
@@ -177,8 +181,8 @@ impl Routing {
         for (cause, kind) in [(Cause::Unreachable, kind::UNREACH), (Cause::Withdrawn, kind::WITHDRAW)] {
             let list: Vec<Retraction> = gone
                 .iter()
-                .filter(|(_, (why, _))| *why == cause)
-                .map(|(dest, (_, told))| Retraction { short: short(dest), sequence: told.sequence })
+                .filter(|(_, (why, ..))| *why == cause)
+                .map(|(dest, (.., heard))| Retraction { short: short(dest), sequence: *heard })
                 .collect();
             for chunk in list.chunks(ITEMS_MAX) {
                 self.send(To::All, kind, encode_retractions(chunk));
@@ -226,6 +230,7 @@ impl Routing {
         self.probes.expire(now);
         self.datagrams.expire(now);
         self.directory.expire(now);
+        self.ghosts.expire(now);
         let dests: Vec<PeerId> = self.table.entries.keys().copied().collect();
         for dest in dests {
             self.age(now, &dest);
@@ -291,6 +296,7 @@ fn note_told(now: Instant, entry: &mut Entry) -> bool {
         entry.told_at = now;
     }
     entry.told = news;
+
     if news.is_some_and(|news| entry.needed.is_some_and(|needed| news.sequence > needed)) {
         entry.needed = None;
     }

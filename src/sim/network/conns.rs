@@ -126,7 +126,7 @@ pub(super) struct Conn {
 }
 
 /// The number that nodes know a connection by.
-fn conn_id(conn: usize) -> ConnId {
+pub(super) fn conn_id(conn: usize) -> ConnId {
     ConnId(conn as u64)
 }
 
@@ -240,7 +240,7 @@ impl Network {
             return self.feed(host, Input::Frame { conn: id, frame: frame.split().freeze() });
         };
         match opener.open(frame) {
-            Ok(plaintext) => self.feed(host, Input::Plaintext { conn: id, plaintext }),
+            Ok(plaintext) => self.deliver(conn, host, plaintext),
             Err(_) => self.close(conn, end),
         }
     }
@@ -284,6 +284,15 @@ impl Network {
     /// Seals a batch and sends it; "ready" follows when it is written.
     fn send_batch(&mut self, host: usize, conn: usize, batch: BytesMut) {
         let (now, end) = (self.now(), self.end_of(conn, host));
+        let batch = match &mut self.hosts[host].hostile {
+            Some(hostile) => hostile.outgoing(batch),
+            None => batch,
+        };
+        if self.forwards(host)
+            && let Some(watch) = &mut self.watch
+        {
+            watch.see(host, &batch);
+        }
         let (cells, all) = weigh(&batch, &mut self.kinds);
         let Some(sealer) = &mut self.conns[conn].ends[end].sealer else { return };
         let frame = sealer.seal(now, batch);
@@ -294,6 +303,16 @@ impl Network {
         if let Some(written) = self.send(conn, end, frame) {
             self.queue.push(written, Happening::Written { conn, end });
         }
+    }
+
+    /// Seals and sends a batch that the node knows nothing of.
+    pub(super) fn send_aside(&mut self, host: usize, conn: usize, batch: BytesMut) {
+        let (now, end) = (self.now(), self.end_of(conn, host));
+        weigh(&batch, &mut self.kinds);
+        let Some(sealer) = &mut self.conns[conn].ends[end].sealer else { return };
+        let frame = sealer.seal(now, batch);
+        self.hosts[host].traffic.frame_bytes += frame.len() as u64;
+        self.send(conn, end, frame);
     }
 
     /// Puts a frame on the wire; says when it is written, `None` if never.

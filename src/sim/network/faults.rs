@@ -1,6 +1,6 @@
 //! What goes wrong, and is mended again.
 
-use super::Network;
+use super::{Host, Network};
 
 impl Network {
     /// Switches a machine on, with what its disk holds.
@@ -25,6 +25,16 @@ impl Network {
                 self.die(conn, host);
             }
         }
+    }
+
+    /// Another machine takes the place of one, at the same cables: new keys, an empty disk. It is off.
+    pub fn replace(&mut self, host: usize) {
+        self.kill(host);
+        self.gone.insert(self.hosts[host].peer);
+        let traffic = self.hosts[host].traffic;
+        let rng = self.rng.fork("replaced");
+        self.hosts[host] = Host::new(rng, self.kept);
+        self.hosts[host].traffic = traffic;
     }
 
     /// Stops a machine's process: it says nothing, and what comes waits. Its kernel keeps the connections.

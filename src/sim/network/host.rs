@@ -15,6 +15,8 @@ use tarnet_core::session::Owner;
 use tarnet_core::time::{Instant, Now};
 use tarnet_core::wire::block::Slot;
 
+use super::hostile::{Hostile, Lie};
+
 /// The node under test, as the daemon runs it but for the store, which is in memory.
 pub type SimNode = Node<MemoryStore>;
 
@@ -98,6 +100,8 @@ pub struct Host {
     /// The earliest wake-up in the queue.
     pub(super) wake: Option<Instant>,
     kept: Kept,
+    /// Whoever took it over.
+    pub(super) hostile: Option<Box<Hostile>>,
     /// Its process is stopped.
     pub(super) frozen: bool,
     /// What came since.
@@ -121,6 +125,7 @@ impl Host {
             deadline: None,
             wake: None,
             kept,
+            hostile: None,
             frozen: false,
             waiting: Vec::new(),
         }
@@ -164,6 +169,17 @@ impl Host {
     pub(super) fn stop(&mut self) {
         (self.node, self.deadline, self.wake) = (None, None, None);
         (self.frozen, self.waiting) = (false, Vec::new());
+    }
+
+    /// Somebody takes it over, while it is off.
+    pub(super) fn turn(&mut self, lie: Lie) {
+        self.hostile = Some(Box::new(Hostile::new(lie, self.peer, Arc::clone(&self.keys))));
+    }
+
+    /// How it lies, if it does.
+    #[must_use]
+    pub fn lie(&self) -> Option<Lie> {
+        self.hostile.as_ref().map(|hostile| hostile.lie())
     }
 
     /// Whether it is on.

@@ -15,10 +15,12 @@
 mod conns;
 mod faults;
 mod host;
+mod hostile;
 mod pipe;
 mod queue;
+mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tarnet_core::crypto::PeerId;
@@ -27,10 +29,13 @@ use tarnet_core::rng::Rng;
 use tarnet_core::time::{Instant, Now, UnixTime};
 
 pub use host::{Host, Kept, SimNode, Traffic};
+pub use hostile::Lie;
 pub use pipe::{MILLION, Shape};
+pub use watch::Noise;
 
 use conns::{Cable, Conn, Happening};
 use queue::Queue;
+use watch::Watch;
 
 use crate::measure::Graph;
 use crate::topology::Topology;
@@ -64,6 +69,10 @@ pub struct Network {
     wants: u64,
     answers: BTreeMap<WantId, (Instant, Event)>,
     channel_events: VecDeque<(usize, Event)>,
+    /// Nodes whose machine another took the place of.
+    gone: HashSet<PeerId>,
+    kept: Kept,
+    watch: Option<Watch>,
     /// How often a node asked for a time that had passed, right after it was given that time.
     pub overdue: u64,
     /// What was sent over links, by kind of message.
@@ -90,6 +99,9 @@ impl Network {
             wants: 0,
             answers: BTreeMap::new(),
             channel_events: VecDeque::new(),
+            gone: HashSet::new(),
+            kept,
+            watch: None,
             overdue: 0,
             kinds: Kinds::new(),
             links_lost: 0,
@@ -119,16 +131,22 @@ impl Network {
         self.hosts[host].node.as_deref()
     }
 
+    /// Whether a node lived once and never will again.
+    #[must_use]
+    pub fn is_gone(&self, peer: &PeerId) -> bool {
+        self.gone.contains(peer)
+    }
+
     /// The machine of a node.
     #[must_use]
     pub fn host_of(&self, peer: &PeerId) -> Option<usize> {
         self.hosts.iter().position(|host| host.peer == *peer)
     }
 
-    /// Working cables between living machines.
+    /// Working cables between living machines that pass on what they should.
     #[must_use]
     pub fn graph(&self) -> Graph {
-        let alive = |cable: &&Cable| !cable.cut && cable.ends.iter().all(|&end| self.hosts[end].is_alive());
+        let alive = |cable: &&Cable| !cable.cut && cable.ends.iter().all(|&end| self.forwards(end));
         Graph::new(self.hosts.len(), self.cables.iter().filter(alive).map(|cable| (cable.ends[0], cable.ends[1])))
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tarnet_core::node::{Event, WantError, WantId};
 use tarnet_core::rng::Rng;
+use tarnet_core::time::Instant;
 
 use crate::network::Network;
 
@@ -15,6 +16,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Values put.
 const VALUES_MAX: usize = 32;
 
+/// Nodes that ask, at most.
+const ASKERS_MAX: usize = 1000;
+
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
@@ -24,10 +28,36 @@ pub struct Outcome {
     pub asked: usize,
     /// Answers with the right value.
     pub found: usize,
+    /// Answers with another value: never.
+    pub forged: usize,
     /// Of as many values that do not exist: known not to, not timed out.
     pub missing_known: usize,
     /// Who did not find what: asker, owner, and why.
     pub failed: Vec<(usize, usize, String)>,
+    /// How long each value found took.
+    pub hits: Vec<Duration>,
+    /// How long each took that is known not to exist.
+    pub misses: Vec<Duration>,
+}
+
+impl Outcome {
+    /// The median time of a hit, and how many were known missing within three times that.
+    #[must_use]
+    pub fn in_time(&self) -> (Duration, usize) {
+        let mut hits = self.hits.clone();
+        hits.sort_unstable();
+        let median = hits.get(hits.len() / 2).copied().unwrap_or_default();
+        (median, self.misses.iter().filter(|miss| **miss <= median * 3).count())
+    }
+}
+
+/// A value that other nodes store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Whose it is.
+    pub owner: usize,
+    hash: [u8; 32],
+    salt: u64,
 }
 
 /// The value that a machine puts.
@@ -35,80 +65,96 @@ fn value(host: usize, salt: u64) -> Vec<u8> {
     format!("what machine {host} says, {salt}").into_bytes()
 }
 
+/// Machines that are on and do not lie.
+fn honest(network: &Network) -> Vec<usize> {
+    let honest = |host: &usize| network.hosts()[*host].is_alive() && network.hosts()[*host].lie().is_none();
+    (0..network.hosts().len()).filter(honest).collect()
+}
+
 /// Puts values, then gets one of another from every node.
 pub fn run(network: &mut Network, rng: &mut Rng) -> Outcome {
+    let (stored, mut outcome) = put(network, rng);
+    let all = honest(network);
+    let askers: Vec<usize> = all.iter().copied().step_by(all.len().div_ceil(ASKERS_MAX).max(1)).collect();
+    ask(network, rng, &askers, &stored, &mut outcome);
+    outcome
+}
+
+/// Has some nodes put values.
+pub fn put(network: &mut Network, rng: &mut Rng) -> (Vec<Stored>, Outcome) {
     let salt = rng.public_u64();
-    let alive: Vec<usize> = (0..network.hosts().len()).filter(|&host| network.hosts()[host].is_alive()).collect();
-    let owners: Vec<usize> = alive.iter().copied().step_by(alive.len().div_ceil(VALUES_MAX).max(1)).collect();
+    let all = honest(network);
+    let owners: Vec<usize> = all.iter().copied().step_by(all.len().div_ceil(VALUES_MAX).max(1)).collect();
     let mut outcome = Outcome::default();
     let mut puts = Vec::new();
     for &owner in &owners {
         let want = network.next_want();
         let put = network.with_node(owner, |node, now| node.dht_put(now, want, &value(owner, salt)));
         if let Some(Ok(hash)) = put {
-            puts.push((want, owner, hash));
+            puts.push((want, Stored { owner, hash, salt }));
         }
         network.run_for(LOOK);
     }
     let mut stored = Vec::new();
-    let wants = puts.iter().map(|(want, ..)| *want).collect::<Vec<_>>();
-    for (event, (_, owner, hash)) in collect(network, &wants).into_iter().zip(puts) {
-        match event {
-            Some(Event::Stored { replicas, .. }) if replicas > 0 => stored.push((owner, hash)),
-            other => outcome.failed.push((owner, owner, format!("put: {other:?}"))),
+    let wants = puts.iter().map(|(want, _)| *want).collect::<Vec<_>>();
+    for (answer, (_, put)) in collect(network, &wants).into_iter().zip(puts) {
+        match answer {
+            Some((_, Event::Stored { replicas, .. })) if replicas > 0 => stored.push(put),
+            other => outcome.failed.push((put.owner, put.owner, format!("put: {other:?}"))),
         }
     }
     outcome.put = stored.len();
-    get(network, rng, &alive, &stored, salt, &mut outcome);
-    outcome
+    (stored, outcome)
 }
 
-/// Has every node ask for a stored value and for one that does not exist.
-fn get(
-    network: &mut Network,
-    rng: &mut Rng,
-    alive: &[usize],
-    stored: &[(usize, [u8; 32])],
-    salt: u64,
-    outcome: &mut Outcome,
-) {
+/// Has nodes ask for a stored value of another, and for one that does not exist.
+pub fn ask(network: &mut Network, rng: &mut Rng, askers: &[usize], stored: &[Stored], outcome: &mut Outcome) {
     let graph = network.graph();
     let mut asked = Vec::new();
     let mut missing = Vec::new();
-    for &asker in alive {
+    for &asker in askers {
         let distances = graph.distances(asker);
-        let near: Vec<&(usize, [u8; 32])> =
-            stored.iter().filter(|(owner, _)| *owner != asker && distances[*owner].is_some()).collect();
-        let pick = rng.public_below(u64::try_from(near.len()).unwrap_or(u64::MAX));
-        let Some(&&(owner, hash)) = usize::try_from(pick).ok().and_then(|pick| near.get(pick)) else { continue };
-        let want = network.next_want();
-        network.with_node(asker, |node, now| node.dht_get(now, want, hash));
-        asked.push((want, asker, owner));
+        let near: Vec<&Stored> =
+            stored.iter().filter(|put| put.owner != asker && distances[put.owner].is_some()).collect();
+        let pick = rng.public_below(u64::try_from(near.len().max(1)).unwrap_or(u64::MAX));
+        let Some(&&put) = usize::try_from(pick).ok().and_then(|pick| near.get(pick)) else { continue };
+        let (since, want) = (network.now().instant, network.next_want());
+        network.with_node(asker, |node, now| node.dht_get(now, want, put.hash));
+        asked.push((want, since, asker, put));
         let (want, nothing) = (network.next_want(), rng.public_array());
         network.with_node(asker, |node, now| node.dht_get(now, want, nothing));
-        missing.push(want);
+        missing.push((want, since));
         network.run_for(LOOK);
     }
-    outcome.asked = asked.len();
+    outcome.asked += asked.len();
     let wants = asked.iter().map(|(want, ..)| *want).collect::<Vec<_>>();
-    for (event, (_, asker, owner)) in collect(network, &wants).into_iter().zip(asked) {
-        match event {
-            Some(Event::Content { value: got, .. }) if got == value(owner, salt) => outcome.found += 1,
-            other => outcome.failed.push((asker, owner, format!("get: {other:?}"))),
+    for (answer, (_, since, asker, put)) in collect(network, &wants).into_iter().zip(asked) {
+        match answer {
+            Some((at, Event::Content { value: got, .. })) if got == value(put.owner, put.salt) => {
+                outcome.found += 1;
+                outcome.hits.push(at - since);
+            }
+            Some((_, Event::Content { .. })) => outcome.forged += 1,
+            other => outcome.failed.push((asker, put.owner, format!("get: {other:?}"))),
         }
     }
-    let absent = |event: &Option<Event>| matches!(event, Some(Event::Failed { why: WantError::NoSuchName, .. }));
-    outcome.missing_known = collect(network, &missing).iter().filter(|event| absent(event)).count();
+    let wants = missing.iter().map(|(want, _)| *want).collect::<Vec<_>>();
+    for (answer, (_, since)) in collect(network, &wants).into_iter().zip(missing) {
+        if let Some((at, Event::Failed { why: WantError::NoSuchName, .. })) = answer {
+            outcome.missing_known += 1;
+            outcome.misses.push(at - since);
+        }
+    }
 }
 
 /// Waits for the answers of requests.
-fn collect(network: &mut Network, wants: &[WantId]) -> Vec<Option<Event>> {
+fn collect(network: &mut Network, wants: &[WantId]) -> Vec<Option<(Instant, Event)>> {
     let end = network.now().instant + ANSWER_TIME;
-    let mut answers: Vec<Option<Event>> = wants.iter().map(|_| None).collect();
+    let mut answers: Vec<Option<(Instant, Event)>> = wants.iter().map(|_| None).collect();
     while answers.iter().any(Option::is_none) && network.now().instant < end {
         for (want, answer) in wants.iter().zip(&mut answers) {
             if answer.is_none() {
-                *answer = network.take_answer(*want).map(|(_, event)| event);
+                *answer = network.take_answer(*want);
             }
         }
         network.run_for(LOOK);

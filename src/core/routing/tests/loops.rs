@@ -36,7 +36,10 @@ fn disturb(net: &mut Net, rng: &mut Rng) {
 fn graph(number: usize) {
     let mut rng = seeded(number, "loops");
     let count = 4 + below(&mut rng, 7);
-    let limits = Limits { table: 4 + below(&mut rng, 8), landmarks: 1 + below(&mut rng, 3), ..Limits::default() };
+    let few = number % 2 == 0;
+    let tombstones = if few { 1 + below(&mut rng, 3) } else { Limits::default().tombstones };
+    let (table, landmarks) = (4 + below(&mut rng, 8), 1 + below(&mut rng, 3));
+    let limits = Limits { table, landmarks, tombstones, ..Limits::default() };
     let mut net = Net::new(count, limits);
     net.jitter = Some(rng.fork("jitter"));
     for at in 1..count {
