@@ -246,6 +246,15 @@ impl Entry {
     pub(super) fn news(&self) -> Option<Told> {
         self.best().map(|route| Told { sequence: route.sequence, metric: route.metric(), via: route.via })
     }
+
+    /// One neighbour hears of our route now, the others in their time: when it ends, that one must hear of it too.
+    pub(super) fn show(&mut self) {
+        let news = self.news();
+        if news.is_some() && news != self.told {
+            self.told = news;
+            self.again = true;
+        }
+    }
 }
 
 /// Where a landmark stands among landmarks: everybody keeps those of the lowest ranks.

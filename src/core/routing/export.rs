@@ -46,6 +46,11 @@ impl Routing {
         let number = self.batch;
         let items: Vec<Item> =
             dests.iter().filter_map(|(dest, with_proof)| self.item(number, dest, *with_proof)).collect();
+        for (dest, _) in dests {
+            if let Some(entry) = self.table.entries.get_mut(dest).filter(|_| to != To::All) {
+                entry.show();
+            }
+        }
         self.send_items(to, marks, number, &items);
     }
 
