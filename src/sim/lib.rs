@@ -12,6 +12,7 @@
 //! Deliberately missing: NAT boxes, transports without order, replay and one-way faults.
 
 pub mod checks;
+pub mod delays;
 pub mod measure;
 pub mod network;
 pub mod options;

@@ -60,13 +60,17 @@ pub struct Pairs {
     pub failed: Vec<[usize; 2]>,
 }
 
-/// Links on the path by links on the shortest way.
+/// Links on the path by links on the shortest way; and the round-trip time of the set-up by that of the fastest way.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stretch {
     /// Of all pairs.
     pub mean: f64,
     /// What 99 % do not exceed.
     pub p99: f64,
+    /// Of round-trip times: what routes are chosen by.
+    pub delay_mean: f64,
+    /// What 99 % of these do not exceed.
+    pub delay_p99: f64,
 }
 
 /// Entries of routing tables.
@@ -113,6 +117,7 @@ impl fmt::Display for Phase {
             writeln!(f, "  failed     {from} -> {to}")?;
         }
         writeln!(f, "  stretch    mean {:.3}, p99 {:.3}", self.stretch.mean, self.stretch.p99)?;
+        writeln!(f, "  delay      mean {:.3}, p99 {:.3}", self.stretch.delay_mean, self.stretch.delay_p99)?;
         writeln!(f, "  control    {:.1} bytes per node and second", self.control_bytes_per_node_s)?;
         writeln!(f, "  routing    {:.1} bytes per node and second before padding", self.routing_bytes_per_node_s)?;
         writeln!(f, "  table      mean {:.1}, max {}", self.table.mean, self.table.max)?;
