@@ -11,8 +11,6 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::chain::Verifier;
 use super::limits::{GOOD_NEWS_MIN, ROUTES_MAX};
 use super::table::TablePlace;
@@ -91,8 +89,9 @@ pub(super) struct Entry {
     pub(super) bound: Bound,
     /// Our own place in this destination's order.
     pub(super) order: u64,
-    /// Usable routes first, the chosen one at the front.
-    pub(super) routes: SmallVec<[Route; ROUTES_MAX]>,
+    /// Usable routes first, the chosen one at the front; at most [`ROUTES_MAX`], and no room for more than there are:
+    /// most destinations have two, and tombstones none.
+    pub(super) routes: Vec<Route>,
     /// How many of them are usable.
     pub(super) usable: usize,
     /// Whether it counts as reachable; differs from `usable > 0` only while an input is handled.
@@ -139,7 +138,7 @@ impl Entry {
             verifier,
             bound: Bound::NONE,
             order: order(me, dest),
-            routes: SmallVec::new(),
+            routes: Vec::new(),
             usable: 0,
             live: false,
             told: None,
@@ -186,6 +185,9 @@ impl Entry {
         let before = self.routes.len();
         self.routes.retain(|route| route.via != *via);
         self.usable = self.usable.min(self.routes.len());
+        if self.routes.is_empty() {
+            self.routes = Vec::new();
+        }
         self.routes.len() < before
     }
 
@@ -193,6 +195,7 @@ impl Entry {
     pub(super) fn put_route(&mut self, route: Route) {
         self.drop_route(&route.via.clone());
         if self.routes.len() < ROUTES_MAX {
+            self.routes.reserve_exact(1);
             self.routes.push(route);
             return;
         }
