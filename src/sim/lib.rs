@@ -14,6 +14,7 @@
 
 pub mod checks;
 mod churn;
+pub mod delays;
 mod liars;
 pub mod measure;
 pub mod network;

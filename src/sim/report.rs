@@ -78,13 +78,17 @@ pub struct Pairs {
     pub failed: Vec<[usize; 2]>,
 }
 
-/// Links on the path by links on the shortest way.
+/// Links on the path by links on the shortest way; and the round-trip time of the set-up by that of the fastest way.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stretch {
     /// Of all pairs.
     pub mean: f64,
     /// What 99 % do not exceed.
     pub p99: f64,
+    /// Of round-trip times: what routes are chosen by.
+    pub delay_mean: f64,
+    /// What 99 % of these do not exceed.
+    pub delay_p99: f64,
 }
 
 /// Entries of routing tables.
@@ -139,6 +143,7 @@ impl fmt::Display for Phase {
             writeln!(f, "  failed     {from} -> {to}")?;
         }
         writeln!(f, "  stretch    mean {:.3}, p99 {:.3}", self.stretch.mean, self.stretch.p99)?;
+        writeln!(f, "  delay      mean {:.3}, p99 {:.3}", self.stretch.delay_mean, self.stretch.delay_p99)?;
         writeln!(f, "  control    {:.1} bytes per node and second", self.control_bytes_per_node_s)?;
         writeln!(f, "  routing    {:.1} bytes per node and second before padding", self.routing_bytes_per_node_s)?;
         writeln!(f, "  table      mean {:.1}, max {}", self.table.mean, self.table.max)?;
@@ -147,12 +152,9 @@ impl fmt::Display for Phase {
             Some(converged) => writeln!(f, "  converged  after {converged:.1} s")?,
             None => writeln!(f, "  converged  not within the time to settle")?,
         }
-        match &self.dht {
-            Some(Dht { put, found, missing_known, asked, forged, hit_s, missing_in_time }) => {
-                writeln!(f, "  dht        {put} put, {asked} asked, {found} found, in {hit_s} s, {forged} forged")?;
-                writeln!(f, "  missing    {missing_known} known to be, {missing_in_time} of them in three times that")?;
-            }
-            None => {}
+        if let Some(Dht { put, found, missing_known, asked, forged, hit_s, missing_in_time }) = &self.dht {
+            writeln!(f, "  dht        {put} put, {asked} asked, {found} found, in {hit_s} s, {forged} forged")?;
+            writeln!(f, "  missing    {missing_known} known to be, {missing_in_time} of them in three times that")?;
         }
         match &self.noise {
             Some(Adverts { refreshes, changes, others }) => {

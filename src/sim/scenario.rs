@@ -281,8 +281,20 @@ impl Run {
             let shortest = graph.distances(pair.from)[pair.to]?;
             Some(f64::from(pair.hops?) / f64::from(shortest.max(1)))
         };
+        let delays = self.network.delays();
+        let slower = |pair: &pairs::Pair| {
+            pair.hops?;
+            let fastest = delays.fastest(pair.from, pair.to)? * 2;
+            Some(pair.rtt.as_secs_f64() / fastest.as_secs_f64().max(1e-6))
+        };
         let all: Vec<f64> = results.iter().filter_map(of).collect();
-        Stretch { mean: mean(&all), p99: percentile(&all, 99) }
+        let slow: Vec<f64> = results.iter().filter_map(slower).collect();
+        Stretch {
+            mean: mean(&all),
+            p99: percentile(&all, 99),
+            delay_mean: mean(&slow),
+            delay_p99: percentile(&slow, 99),
+        }
     }
 
     /// Sizes of the tables.

@@ -9,4 +9,5 @@ mod flows;
 mod paths;
 mod queues;
 mod replay;
+mod stretch;
 mod world;

@@ -3,7 +3,7 @@
 use super::carriers::Way;
 use super::event::{Event, Persist};
 use super::{Node, TowardPeers};
-use crate::circuit::{Reason, Way as PathWay, Whereabouts, Wish};
+use crate::circuit::{Reason, Whereabouts, Wish};
 use crate::dht::Store;
 use crate::session::table::Event as TableEvent;
 use crate::session::{Acting, CarrierId, CircuitFailure, Incoming, Owner};
@@ -52,7 +52,8 @@ impl<S: Store> Node<S> {
     fn build_circuit(&mut self, now: Now, carrier: CarrierId, wish: Wish) {
         let node = wish.dest;
         if node != self.me {
-            let way = if self.routing.reaches(&node) { PathWay::default() } else { self.routing.way_to(now, &node) };
+            // With the way even if the table has a route: a hop that has lost it meanwhile goes on by the way.
+            let way = self.routing.way_to(now, &node);
             let near = self.routing.next_hops(&node).first().map(|(_, cost)| *cost);
             let distance = near.or_else(|| self.routing.distance_over(&way)).map_or(0, |cost| cost.0);
             let hops = TowardPeers(&self.routing, &self.links);

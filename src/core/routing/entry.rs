@@ -11,8 +11,6 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::chain::Verifier;
 use super::limits::{GOOD_NEWS_MIN, ROUTES_MAX};
 use super::table::TablePlace;
@@ -98,8 +96,9 @@ pub(super) struct Entry {
     pub(super) bound: Bound,
     /// Our own place in this destination's order.
     pub(super) order: u64,
-    /// Usable routes first, the chosen one at the front.
-    pub(super) routes: SmallVec<[Route; ROUTES_MAX]>,
+    /// Usable routes first, the chosen one at the front; at most [`ROUTES_MAX`], and no room for more than there are:
+    /// most destinations have two, and tombstones none.
+    pub(super) routes: Vec<Route>,
     /// How many of them are usable.
     pub(super) usable: usize,
     /// Whether it counts as reachable; differs from `usable > 0` only while an input is handled.
@@ -148,7 +147,7 @@ impl Entry {
             verifier,
             bound: Bound::NONE,
             order: order(me, dest),
-            routes: SmallVec::new(),
+            routes: Vec::new(),
             usable: 0,
             live: false,
             told: None,
@@ -196,6 +195,9 @@ impl Entry {
         let before = self.routes.len();
         self.routes.retain(|route| route.via != *via);
         self.usable = self.usable.min(self.routes.len());
+        if self.routes.is_empty() {
+            self.routes = Vec::new();
+        }
         self.routes.len() < before
     }
 
@@ -203,6 +205,7 @@ impl Entry {
     pub(super) fn put_route(&mut self, route: Route) {
         self.drop_route(&route.via.clone());
         if self.routes.len() < ROUTES_MAX {
+            self.routes.reserve_exact(1);
             self.routes.push(route);
             return;
         }
@@ -253,6 +256,15 @@ impl Entry {
     /// What an advert would say now.
     pub(super) fn news(&self) -> Option<Told> {
         self.best().map(|route| Told { sequence: route.sequence, metric: route.metric(), via: route.via })
+    }
+
+    /// One neighbour hears of our route now, the others in their time: when it ends, that one must hear of it too.
+    pub(super) fn show(&mut self) {
+        let news = self.news();
+        if news.is_some() && news != self.told {
+            self.told = news;
+            self.again = true;
+        }
     }
 }
 

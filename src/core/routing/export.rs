@@ -49,6 +49,9 @@ impl Routing {
         for (dest, _) in dests {
             if let Some(entry) = self.table.entries.get_mut(dest) {
                 entry.heard = entry.heard.max(entry.best().map(|best| best.sequence).unwrap_or_default());
+                if to != To::All {
+                    entry.show();
+                }
             }
         }
         self.send_items(to, marks, number, &items);
@@ -113,11 +116,11 @@ impl Routing {
     /// The next batch of our whole table; our own proof comes first, so that the neighbour can check the signature.
     fn retell_table(&mut self, peer: &PeerId, retelling: Retelling) {
         let from = retelling.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let told = |(dest, entry): (&PeerId, &super::Entry)| {
+        let told = |dest: &PeerId, entry: &super::Entry| {
             entry.best().filter(|best| best.via != *peer && dest != peer).map(|_| (*dest, true))
         };
         let own = retelling.after.is_none().then_some((self.me, true));
-        let rest = self.table.entries.range((from, Bound::Unbounded)).filter_map(told);
+        let rest = self.table.entries.range((from, Bound::Unbounded)).filter_map(|(dest, entry)| told(dest, entry));
         let dests: Vec<(PeerId, bool)> = own.into_iter().chain(rest.take(PROVEN_MAX - 1)).collect();
         let end = dests.len() < PROVEN_MAX - 1;
         let last = dests.last().map(|(dest, _)| *dest).filter(|last| *last != self.me).or(retelling.after);

@@ -1,6 +1,8 @@
 //! Where this node is, for those that have it in no table: it sends a registration to some
 //! landmarks, on whose way each hop that could not lead back adds the hop before it; it signs
-//! the ways as its place, and has the landmarks nearest to its id in the DHT keep that.
+//! the ways as its place, and has the landmarks nearest to its id in the DHT keep that. The
+//! first hops add themselves in any case: most ways of others meet ours near its end, long
+//! before any landmark, and who knows one of these hops need not go farther.
 //!
 //! A registration is repeated after 10 s, and after twice that each time, up to half an
 //! hour; sooner when a landmark of ours is gone, the way to one has changed, or others are
@@ -14,7 +16,7 @@ use bytes::Bytes;
 use super::datagram::Asker;
 use super::limits::{
     DIRECTORIES, HOME_CHANGED, HOME_MAX, HOME_MIN, HOME_SPACING, JITTER_PERCENT, PUBLISH_WAIT, REGISTRATION_LOW,
-    REGISTRATIONS,
+    REGISTRATIONS, WAY_DENSE,
 };
 use super::{Error, RequestId, Routing, Timer, To};
 use crate::crypto::{Context, PeerId, derive_into};
@@ -118,13 +120,7 @@ impl Routing {
         self.home.pause = (self.home.pause * 2).clamp(HOME_MIN, HOME_MAX);
         self.plan_home(now, self.home.pause);
         self.home.at = Some(now);
-        let mut near: Vec<(u16, PeerId)> =
-            self.table.landmarks().filter_map(|(_, peer)| Some((self.next_hops(&peer).first()?.1.0, peer))).collect();
-        let low = usize::try_from(u64::from(seat(&self.me)[0])).unwrap_or(0) % REGISTRATION_LOW.min(near.len()).max(1);
-        let distant = near.get(low).copied();
-        near.sort_unstable();
-        let others = near.into_iter().filter(|landmark| Some(*landmark) != distant).take(REGISTRATIONS - 1);
-        let chosen: Vec<PeerId> = distant.into_iter().chain(others).map(|(_, landmark)| landmark).collect();
+        let chosen = self.choose_landmarks();
         self.home.registered.retain(|landmark, _| chosen.contains(landmark));
         self.home.asked.retain(|_, (landmark, _)| chosen.contains(landmark));
         while self.home.asked.len() > REGISTRATIONS * REGISTRATIONS {
@@ -133,6 +129,32 @@ impl Routing {
         for landmark in chosen {
             self.send_register(now, landmark);
         }
+    }
+
+    /// A distant landmark that everybody knows, and near ones: where we can, over different neighbours, because who
+    /// looks for us may come from any side.
+    fn choose_landmarks(&self) -> Vec<PeerId> {
+        let reached = |(_, landmark): (u64, PeerId)| {
+            let (via, cost) = *self.next_hops(&landmark).first()?;
+            Some((cost.0, landmark, via))
+        };
+        let mut near: Vec<(u16, PeerId, PeerId)> = self.table.landmarks().filter_map(reached).collect();
+        let low = usize::from(seat(&self.me)[0]) % REGISTRATION_LOW.min(near.len()).max(1);
+        let mut chosen: Vec<PeerId> = near.get(low).map(|(_, landmark, _)| *landmark).into_iter().collect();
+        near.sort_unstable();
+        for round in 0..REGISTRATIONS {
+            let mut over: BTreeMap<PeerId, usize> = BTreeMap::new();
+            for (_, landmark, via) in &near {
+                let taken = over.entry(*via).or_default();
+                if chosen.contains(landmark) {
+                    *taken += 1;
+                } else if *taken <= round && chosen.len() < REGISTRATIONS {
+                    *taken += 1;
+                    chosen.push(*landmark);
+                }
+            }
+        }
+        chosen
     }
 
     /// Sends a registration toward a landmark.
@@ -153,7 +175,8 @@ impl Routing {
         let here = distance.saturating_add(neighbour.cost);
         let mut points = way.points().to_vec();
         let leads_back = points.last().is_some_and(|last| self.known_short(&last.short).is_some());
-        if !leads_back {
+        let dense = points.len() <= WAY_DENSE && points.last().is_some_and(|last| last.short != short(&from));
+        if dense || !leads_back {
             points.push(Waypoint { short: short(&from), left: distance });
         }
         if points.len() >= LOCATOR_LEN_MAX || here >= wire::routing::METRIC_END {

@@ -126,7 +126,7 @@ impl Routing {
         };
         let span = match &item.subject {
             Subject::Proven(proof) => proof.span(),
-            Subject::Known { .. } => self.table.entries.get(&dest).map_or(METRIC_END, Entry::span),
+            Subject::Known { .. } => self.table.entries.get(&dest).map_or(METRIC_END, |entry| entry.span()),
         };
         if poison || item.metric.saturating_add(cost) >= span {
             self.retract(now, from, &dest, Cause::Unreachable);

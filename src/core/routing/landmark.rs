@@ -41,8 +41,8 @@ impl Routing {
         // Landmarks that are near were of the vicinity before. Whether anything was refused depends on who tells whom,
         // and all of a vicinity must agree who stands.
         let full = self.table.near + self.table.landmarks_len() >= self.limits.table / 8 * 7;
-        let before = |entry: &&super::Entry| entry.live && !entry.proof.is_landmark() && entry.rank < mine;
-        full && self.table.entries.values().filter(before).take(CANDIDATES).count() < CANDIDATES
+        let before = |entry: &super::Entry| entry.live && !entry.proof.is_landmark() && entry.rank < mine;
+        full && self.table.entries.values().filter(|entry| before(entry)).take(CANDIDATES).count() < CANDIDATES
     }
 
     /// Tells everybody that we are a landmark, or none any more.

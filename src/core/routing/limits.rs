@@ -99,6 +99,8 @@ pub const CANDIDATES: usize = 16;
 pub const CANDIDATE_LOOKS: u8 = 2;
 /// Landmarks that a node registers at: one that everybody has known for long, the others near.
 pub const REGISTRATIONS: usize = 4;
+/// Hops next to a node that its ways name one by one; beyond them only those that are needed.
+pub const WAY_DENSE: usize = 8;
 /// The distant one is among so many of the lowest ranks.
 pub const REGISTRATION_LOW: usize = 16;
 /// Landmarks nearest to a node's id in the DHT that keep its place.

@@ -1,6 +1,5 @@
 //! The answers to "which next hops lead there".
 
-use super::entry::Entry;
 use super::limits::ROUTES_MAX;
 use super::{Cost, Hops, NextHops, RouteStatus, Routing};
 use crate::crypto::{PeerId, path_tag};
@@ -129,7 +128,7 @@ impl Routing {
 
     /// Every peer with a route or a link, by id.
     pub fn contacts(&self) -> impl Iterator<Item = PeerId> + '_ {
-        let is_live = |dest: &PeerId| self.table.entries.get(dest).is_some_and(|entry: &Entry| entry.live);
+        let is_live = |dest: &PeerId| self.table.entries.get(dest).is_some_and(|entry| entry.live);
         let bare = self.neighbours.keys().filter(move |peer| !is_live(peer));
         let live = self.table.entries.iter().filter(|(_, entry)| entry.live).map(|(dest, _)| dest);
         live.chain(bare).copied()

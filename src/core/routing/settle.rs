@@ -167,7 +167,7 @@ impl Routing {
     /// Gives a destination's place away.
     pub(super) fn evict(&mut self, now: Instant, dest: &PeerId) {
         let Some(entry) = self.table.entries.get_mut(dest) else { return };
-        entry.routes.clear();
+        entry.routes = Vec::new();
         entry.usable = 0;
         self.counters.evicted += 1;
         self.refused = true;
@@ -264,7 +264,7 @@ impl Routing {
                 self.revive(now, dest);
             }
         } else if now - entry.fresh_at > if entry.proof.is_landmark() { LANDMARK_EXPIRY } else { EXPIRY } {
-            entry.routes.clear();
+            entry.routes = Vec::new();
             entry.usable = 0;
             self.settle(now, dest, Cause::Unreachable);
         } else if entry.lagging_since.is_some_and(|since| now - since >= SEQUENCE_SETTLE) {

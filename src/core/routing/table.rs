@@ -52,7 +52,8 @@ struct Held {
 #[derive(Default)]
 pub(super) struct Table {
     /// By destination; the order is that of refills.
-    pub(super) entries: BTreeMap<PeerId, Entry>,
+    /// Boxed, because a tree's nodes are a third empty.
+    pub(super) entries: BTreeMap<PeerId, Box<Entry>>,
     shorts: BTreeMap<Short, PeerId>,
     /// Live destinations of the vicinity.
     pub(super) near: usize,
@@ -82,7 +83,7 @@ impl Table {
     /// Adds a destination.
     pub(super) fn insert(&mut self, dest: PeerId, entry: Entry) {
         self.shorts.entry(short(&dest)).or_insert(dest);
-        self.entries.insert(dest, entry);
+        self.entries.insert(dest, Box::new(entry));
         self.reindex(&dest, 0, false);
     }
 
@@ -177,7 +178,7 @@ impl Table {
 
     /// Makes a landmark an ordinary destination.
     pub(super) fn demote(&mut self, dest: &PeerId, is_link: bool) {
-        let Some(best) = self.entries.get(dest).and_then(Entry::best) else { return };
+        let Some(best) = self.entries.get(dest).and_then(|entry| entry.best()) else { return };
         let place = TablePlace::Near { via: best.via, metric: best.metric(), evictable: !is_link };
         self.set_place(dest, place);
     }

@@ -37,6 +37,7 @@ use conns::{Cable, Conn, Happening};
 use queue::Queue;
 use watch::Watch;
 
+use crate::delays::Delays;
 use crate::measure::Graph;
 use crate::topology::Topology;
 
@@ -148,6 +149,14 @@ impl Network {
     pub fn graph(&self) -> Graph {
         let alive = |cable: &&Cable| !cable.cut && cable.ends.iter().all(|&end| self.forwards(end));
         Graph::new(self.hosts.len(), self.cables.iter().filter(alive).map(|cable| (cable.ends[0], cable.ends[1])))
+    }
+
+    /// The same cables with their delays.
+    #[must_use]
+    pub fn delays(&self) -> Delays {
+        let alive = |cable: &&Cable| !cable.cut && cable.ends.iter().all(|&end| self.hosts[end].is_alive());
+        let edge = |cable: &Cable| (cable.ends[0], cable.ends[1], cable.shape.delay);
+        Delays::new(self.hosts.len(), self.cables.iter().filter(alive).map(edge))
     }
 
     /// How many things were ever queued: a fingerprint of the run that costs nothing.

@@ -30,6 +30,8 @@ pub struct Pair {
     pub to: usize,
     /// Length of the path, links, once reached.
     pub hops: Option<u16>,
+    /// Round-trip time of the set-up, once reached.
+    pub rtt: Duration,
     /// Tries it took.
     pub tries: u32,
     /// What the last failed try ended with.
@@ -74,7 +76,8 @@ pub fn choose(network: &Network, count: usize, rng: &mut Rng) -> Vec<(usize, usi
 /// Tries all pairs, a few at a time, each up to [`TRIES_MAX`] times.
 pub fn run(network: &mut Network, pairs: &[(usize, usize)]) -> Vec<Pair> {
     let start = network.now().instant;
-    let pair = |&(from, to): &(usize, usize)| Pair { from, to, hops: None, tries: 0, failure: None };
+    let pair =
+        |&(from, to): &(usize, usize)| Pair { from, to, hops: None, rtt: Duration::ZERO, tries: 0, failure: None };
     let due = |i: usize| Stage::Due(start + SPACING * u32::try_from(i).unwrap_or(u32::MAX));
     let mut results: Vec<Pair> = pairs.iter().map(pair).collect();
     let mut stages: Vec<Stage> = (0..pairs.len()).map(due).collect();
@@ -96,8 +99,8 @@ fn advance(network: &mut Network, pair: &mut Pair, stage: &mut Stage) {
             *stage = Stage::Asked(network.ping(pair.from, target));
         }
         Stage::Asked(want) => match network.take_answer(want) {
-            Some((_, Event::Pong { hops, .. })) => {
-                pair.hops = Some(hops);
+            Some((_, Event::Pong { hops, rtt, .. })) => {
+                (pair.hops, pair.rtt) = (Some(hops), rtt);
                 *stage = Stage::Done;
             }
             Some((_, event)) => {

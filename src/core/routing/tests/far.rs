@@ -185,3 +185,19 @@ fn a_random_graph_is_crossed_with_little_detour() {
         assert!(hops(&mut net, at, 59 - at).is_some_and(|hops| hops <= 12), "{at}");
     }
 }
+
+#[test]
+fn a_place_names_the_hops_next_to_its_node() {
+    let mut net = line(40);
+    net.run_secs(120);
+    let (now, dest) = (net.now, net.id(20));
+    net.nodes[0].locate(now, LookupId(7), dest);
+    net.drain(0);
+    net.run_secs(2);
+    let way = net.nodes[0].way_to(net.now, &dest);
+    let named = |at: usize| {
+        let point = way.points().iter().find(|point| point.short == short(&net.id(at)));
+        point.is_some_and(|point| usize::from(point.left) == at.abs_diff(20))
+    };
+    assert!((17..20).all(named) || (21..24).all(named), "{way:?}");
+}

@@ -36,7 +36,7 @@ fn disturb(net: &mut Net, rng: &mut Rng) {
 fn graph(number: usize) {
     let mut rng = seeded(number, "loops");
     let count = 4 + below(&mut rng, 7);
-    let few = number % 2 == 0;
+    let few = number.is_multiple_of(2);
     let tombstones = if few { 1 + below(&mut rng, 3) } else { Limits::default().tombstones };
     let (table, landmarks) = (4 + below(&mut rng, 8), 1 + below(&mut rng, 3));
     let limits = Limits { table, landmarks, tombstones, ..Limits::default() };

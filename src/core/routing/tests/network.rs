@@ -245,3 +245,20 @@ fn a_starved_node_asks_again_when_its_last_route_went_and_came_back() {
     net.run_secs(10);
     assert_eq!(net.hops(0, 2), Some(4));
 }
+
+#[test]
+fn who_was_told_before_the_others_hears_of_the_end_too() {
+    let mut net = Net::new(4, Limits::default());
+    net.link(2, 3, 5);
+    net.run_secs(5);
+    net.link(1, 2, 5);
+    net.run(Duration::from_millis(15));
+    // The newcomer hears of 3 at once, long before it is time to tell everybody; then it is gone.
+    net.link(0, 1, 5);
+    net.run(Duration::from_millis(12));
+    let dest = net.id(3);
+    assert!(net.nodes[0].reaches(&dest));
+    net.cut(1, 2);
+    net.run_secs(1);
+    assert!(!net.nodes[0].reaches(&dest));
+}
