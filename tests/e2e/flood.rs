@@ -34,6 +34,8 @@ const AFTER_MIB: u64 = 80;
 const FLOODERS: u8 = 6;
 /// Processor cores that all flooders together may use.
 const FLOODERS_CORES: f64 = 0.5;
+/// How long a flooder may take to be a neighbour.
+const LINK_MAX: Duration = Duration::from_secs(10);
 /// Connections that a flooder keeps open.
 const HELD_MAX: usize = 500;
 /// The honest download's rate.
@@ -69,8 +71,9 @@ fn read_frame(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 impl Raw {
-    /// Links to an address with a key of the seed's.
-    fn link(address: SocketAddr, seed: u8, start: Instant) -> Self {
+    /// Links to an address with a key of the seed's. None where the relay has too many from here that are not links
+    /// yet, as flooders are that have said nothing.
+    fn link(address: SocketAddr, seed: u8, start: Instant) -> Option<Self> {
         let config = Config {
             keys: Arc::new(SigningKey::from_seed(&[seed; 32])),
             network_key: None,
@@ -89,12 +92,12 @@ impl Raw {
         loop {
             while let Some(transmit) = links.poll_transmit(now(start)) {
                 match transmit {
-                    Transmit::Handshake { frame, .. } => write_frame(&mut stream, &frame).expect("a connection"),
-                    Transmit::Established { sealer, opener, .. } => return Self { stream, sealer, opener },
+                    Transmit::Handshake { frame, .. } => write_frame(&mut stream, &frame).ok()?,
+                    Transmit::Established { sealer, opener, .. } => return Some(Self { stream, sealer, opener }),
                     _ => panic!("the handshake failed"),
                 }
             }
-            let frame = read_frame(&mut stream).expect("the relay answers");
+            let frame = read_frame(&mut stream).ok()?;
             links.handle_frame(now(start), conn, &frame);
         }
     }
@@ -111,7 +114,6 @@ impl Raw {
         let mut rng = Rng::from_seed([what; 32]);
         let mut rest: Vec<u8> = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            pace(start);
             if rest.is_empty() {
                 let frame = sealer.seal(now(start), batch(what, dest, &mut rng));
                 let length = u16::try_from(frame.len()).expect("a frame").to_le_bytes();
@@ -125,6 +127,7 @@ impl Raw {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
+            pace(start);
         }
     }
 }
@@ -234,7 +237,7 @@ fn flooders(
         .map(|what| {
             let (stop, sent) = (Arc::clone(stop), Arc::clone(sent));
             mallory.inside(move || {
-                let raw = Raw::link(address, 100 + what, start);
+                let raw = wait_for(LINK_MAX, || Raw::link(address, 100 + what, start)).expect("a link");
                 std::thread::spawn(move || raw.flood(what, dest, start, &stop, &sent))
             })
         })

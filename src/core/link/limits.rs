@@ -120,8 +120,8 @@ pub const COST_RTT: Duration = Duration::from_millis(25);
 pub const COST_MAX: u32 = 200;
 
 /// Bytes that serve nobody and that a neighbour may send at once: what is on its way when many paths end.
-pub const PATIENCE_LEN: u64 = 16 << 20;
-/// Bytes per second by which that grows again: a hundred times what routing and the DHT say in a large network.
-pub const PATIENCE_RATE: u64 = 2 << 20;
+pub const PATIENCE_LEN: i64 = 16 << 20;
+/// Bytes per second by which that grows again.
+pub const PATIENCE_RATE: i64 = 2 << 20;
 /// How long a connection rests at most: well below the time after which a silent link is dead.
 pub const REST_MAX: Duration = Duration::from_millis(250);

@@ -1,19 +1,20 @@
-//! What a neighbour may send that serves nobody: cells without a path, refused set-ups, datagrams and control beyond
-//! any need. Within a budget that is a matter of course, for neighbours learn of changes later than we; beyond it the
-//! connection is not read for a while, so that whoever floods waits for itself instead of taking the processor from
-//! the other neighbours.
+//! What a neighbour may send that serves nobody: cells without a path. Within a budget that is a matter of course, for
+//! neighbours learn of a path's end later than we; beyond it the connection is not read for a while, so that whoever
+//! floods waits for itself instead of taking the processor from the other neighbours.
+
+use std::time::Duration;
 
 use super::limits::{PATIENCE_LEN, PATIENCE_RATE, REST_MAX};
 use crate::time::{Instant, micros};
 
 /// Microseconds of a second.
-const SECOND_US: u64 = 1_000_000;
+const SECOND_US: i64 = 1_000_000;
 
-/// The budget of one link: a bucket of bytes.
+/// The budget of one link: a bucket of bytes, which may owe as much as grows during one rest.
 #[derive(Debug)]
 pub(super) struct Patience {
-    /// Bytes left.
-    left: u64,
+    /// Bytes left; negative: a debt.
+    left: i64,
     /// When it was last filled.
     filled_at: Instant,
     /// Until when the connection rests.
@@ -27,32 +28,32 @@ impl Patience {
     }
 
     /// So many bytes served nobody. Gives the moment until which the connection is not to be read, if it is to rest
-    /// anew: long enough for the budget to grow by what is missing, [`REST_MAX`] at most.
+    /// anew: long enough for the debt to be paid, [`REST_MAX`] at most. What was read before a rest began comes in
+    /// during it, and is paid by the next.
     pub(super) fn spend(&mut self, now: Instant, len: usize) -> Option<Instant> {
-        let grown = micros(now - self.filled_at).saturating_mul(PATIENCE_RATE) / SECOND_US;
+        let grown = scaled(micros(now - self.filled_at), PATIENCE_RATE, SECOND_US);
         if grown > 0 {
-            self.left = (self.left + grown).min(PATIENCE_LEN);
+            self.left = self.left.saturating_add(grown).min(PATIENCE_LEN);
             self.filled_at = now;
         }
-        let len = len as u64;
-        let missing = len.saturating_sub(self.left);
-        self.left = self.left.saturating_sub(len);
-        // What was read before the rest began comes in during it, and lengthens it no more.
-        if missing == 0 || now < self.rests_until {
+        let debt_max = scaled(micros(REST_MAX), PATIENCE_RATE, SECOND_US);
+        self.left = self.left.saturating_sub(i64::try_from(len).unwrap_or(i64::MAX)).max(-debt_max);
+        if self.left >= 0 || now < self.rests_until {
             return None;
         }
-        let wait = std::time::Duration::from_micros(missing.saturating_mul(SECOND_US) / PATIENCE_RATE);
-        self.rests_until = now + wait.min(REST_MAX);
-        // The rest pays for what is missing, and for nothing else.
-        self.filled_at = self.rests_until;
+        let wait = scaled(self.left.unsigned_abs(), SECOND_US, PATIENCE_RATE);
+        self.rests_until = now + Duration::from_micros(wait.unsigned_abs());
         Some(self.rests_until)
     }
 }
 
+/// `value * by / of`, as large as it fits.
+fn scaled(value: u64, by: i64, of: i64) -> i64 {
+    i64::try_from(i128::from(value) * i128::from(by) / i128::from(of)).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -60,15 +61,17 @@ mod tests {
         let mut now = Instant::ZERO;
         let mut patience = Patience::new(now);
         assert_eq!(patience.spend(now, usize::try_from(PATIENCE_LEN).unwrap()), None, "a burst");
-        // A reader that always has another 64 KiB: ten seconds of it.
+        // A reader that always has another 64 KiB of small messages: ten seconds of it.
         let (mut read, end) = (0, now + Duration::from_secs(10));
         while now < end {
             read += 1 << 16;
-            now = patience.spend(now, 1 << 16).unwrap_or(now + Duration::from_micros(50));
+            let rests: Vec<Instant> = (0..64).filter_map(|_| patience.spend(now, 1 << 10)).collect();
+            assert!(rests.len() <= 1);
+            now = rests.first().copied().unwrap_or(now + Duration::from_micros(50));
         }
         assert!((9 * PATIENCE_RATE..=11 * PATIENCE_RATE).contains(&read), "{read} bytes");
         // Forgiven after a while.
-        let later = now + Duration::from_secs(PATIENCE_LEN / PATIENCE_RATE + 1);
+        let later = now + Duration::from_secs((PATIENCE_LEN / PATIENCE_RATE).unsigned_abs() + 1);
         assert_eq!(patience.spend(later, usize::try_from(PATIENCE_LEN).unwrap()), None);
     }
 
@@ -77,6 +80,7 @@ mod tests {
         let now = Instant::ZERO;
         let mut patience = Patience::new(now);
         assert_eq!(patience.spend(now, usize::MAX), Some(now + REST_MAX));
-        assert_eq!(patience.spend(now + REST_MAX / 2, 1 << 20), None);
+        assert_eq!(patience.spend(now + REST_MAX / 2, usize::MAX), None);
+        assert_eq!(patience.spend(now + REST_MAX, 0), Some(now + REST_MAX + REST_MAX / 2));
     }
 }

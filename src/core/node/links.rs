@@ -58,10 +58,6 @@ impl<S: Store> Node<S> {
     /// A message by its kind. A neighbour's nonsense is counted and dropped: its link is authentic, and
     /// closing it would cut off whoever is behind it.
     fn on_message(&mut self, now: Now, peer: PeerId, kind: u8, body: BytesMut) {
-        if kind != kind::CELL {
-            // However well-formed, nobody needs much of it.
-            self.links.waste(now, &peer, body.len() + link::limits::MESSAGE_CHARGE);
-        }
         match kind {
             kind::CELL => self.on_cell(now, peer, body),
             0x10..=0x1f | 0x30..=0x3f => {
@@ -104,6 +100,8 @@ impl<S: Store> Node<S> {
                     self.sessions.handle_packet(now, carrier, packet, marked);
                 }
             }
+            // The neighbour's own doing. What it passes on for others, and what it answers to them, is not held
+            // against it: else a flood would cut off whoever carries it.
             CellAction::Drop => self.links.waste(now, &peer, len + link::limits::MESSAGE_CHARGE),
         }
     }
