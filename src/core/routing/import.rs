@@ -234,17 +234,18 @@ impl Routing {
             Subject::Proven(proof) => proof.is_landmark(),
             Subject::Known { .. } => known.is_some_and(|entry| entry.proof.is_landmark()),
         };
-        if self.is_haunted(now, from, &claim) {
-            self.counters.refused += 1;
-            self.refused = true;
-            self.want(now, from, short(&claim.dest), GHOST_LIFE);
-            return;
-        }
         let admission = self.admission(from, &claim, landmark);
         if admission == Admission::Refused {
             self.counters.refused += 1;
             self.refused = true;
             self.retract(now, from, &claim.dest, Cause::Withdrawn);
+            return;
+        }
+        // Asked for again only where there would be room: not for all that was evicted.
+        if self.is_haunted(now, from, &claim) {
+            self.counters.refused += 1;
+            self.refused = true;
+            self.want(now, from, short(&claim.dest), GHOST_LIFE);
             return;
         }
         let price = verifier.price(claim.sequence.seq, claim.metric) / CHAIN_STEPS_PER_VERIFY;

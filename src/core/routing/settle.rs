@@ -296,7 +296,6 @@ fn note_told(now: Instant, entry: &mut Entry) -> bool {
         entry.told_at = now;
     }
     entry.told = news;
-
     if news.is_some_and(|news| entry.needed.is_some_and(|needed| news.sequence > needed)) {
         entry.needed = None;
     }

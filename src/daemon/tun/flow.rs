@@ -121,16 +121,18 @@ impl<T: Transmit> Flow<T> {
     /// From the program to the channel.
     async fn upload(&self, mut writer: ChannelWriter) -> Result<(), Ended> {
         loop {
+            // What has to wait for room is acknowledged meanwhile, however little it is.
+            let room = writer.room().min(LITTLE_BYTES);
             let read = self.with_inner(|inner, out| {
                 let read = inner.stack.read();
-                if matches!(&read, Read::Bytes(bytes) if bytes.len() > LITTLE_BYTES) {
+                if matches!(&read, Read::Bytes(bytes) if bytes.len() > room) {
                     inner.stack.flush(Instant::now(), out);
                 }
                 inner.awaits = matches!(read, Read::Empty);
                 read
             });
             match read {
-                Read::Bytes(bytes) if bytes.len() > LITTLE_BYTES => writer.send(bytes).await.map_err(|_| Ended)?,
+                Read::Bytes(bytes) if bytes.len() > room => writer.send(bytes).await.map_err(|_| Ended)?,
                 Read::Bytes(bytes) => {
                     writer.send(bytes).await.map_err(|_| Ended)?;
                     // The node's task sends it on meanwhile.
