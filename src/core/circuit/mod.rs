@@ -154,8 +154,10 @@ pub struct Counters {
     pub cells_dropped: u64,
     /// Set-ups that arrived.
     pub setups: u64,
-    /// Set-ups refused because a bound was reached.
+    /// Set-ups refused because their neighbour had reached a bound of its own.
     pub setups_over_limit: u64,
+    /// Set-ups refused because a bound for all was reached.
+    pub setups_crowded: u64,
     /// Set-ups refused because their id was here before.
     pub setups_seen: u64,
     /// Branches given up for the next alternative.

@@ -124,7 +124,7 @@ impl Paths {
                 self.extend(now, leg, open, via);
             }
             Hops::Here | Hops::Via(_) => {
-                self.counters.setups_over_limit += 1;
+                self.counters.setups_crowded += 1;
                 refuse(self, Reason::Limit);
             }
         }

@@ -58,8 +58,10 @@ impl<S: Store> Node<S> {
     /// A message by its kind. A neighbour's nonsense is counted and dropped: its link is authentic, and
     /// closing it would cut off whoever is behind it.
     fn on_message(&mut self, now: Now, peer: PeerId, kind: u8, body: BytesMut) {
+        let futile = (self.routing.counters().futile(), self.paths.counters().setups_over_limit);
+        let len = body.len();
         match kind {
-            kind::CELL => self.on_cell(now, peer, body),
+            kind::CELL => return self.on_cell(now, peer, body),
             0x10..=0x1f | 0x30..=0x3f => {
                 if let Err(error) = self.routing.handle_message(now, peer, kind, &body) {
                     self.counters.bad_messages += 1;
@@ -79,6 +81,10 @@ impl<S: Store> Node<S> {
                 self.drain_paths(now);
             }
             _ => self.counters.bad_messages += 1,
+        }
+        // What exceeds a neighbour's own share is its doing, whomever it serves: it should have refused that itself.
+        if futile != (self.routing.counters().futile(), self.paths.counters().setups_over_limit) {
+            self.links.waste(now, &peer, len + link::limits::MESSAGE_CHARGE);
         }
     }
 

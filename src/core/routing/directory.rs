@@ -205,7 +205,7 @@ impl Routing {
         }
         let neighbour = self.neighbours.get_mut(&from).ok_or(Error::NotNeighbour)?;
         if !neighbour.places.take(now, 1) {
-            self.counters.requests_over_budget += 1;
+            self.counters.places_over_budget += 1;
             return Ok(());
         }
         let answer = match PlaceRequest::decode(&payload).map_err(Error::Malformed)? {

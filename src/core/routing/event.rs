@@ -225,8 +225,19 @@ pub struct Counters {
     pub answers_unsolicited: u64,
     /// Datagrams dropped: no next hop, or too many hops.
     pub datagrams_dropped: u64,
+    /// Requests to our directory dropped because too many came over one neighbour.
+    pub places_over_budget: u64,
     /// Tokens or probes forgotten before their time.
     pub leases_dropped: u64,
     /// Messages dropped because too many wait for the links.
     pub out_dropped: u64,
+}
+
+impl Counters {
+    /// Messages that served nobody, by their neighbour's own doing: more than it may ask, or what nobody asked it. What
+    /// it passes on for others is not among them.
+    #[must_use]
+    pub fn futile(&self) -> u64 {
+        self.requests_over_budget + self.items_over_budget + self.found_unsolicited + self.answers_unsolicited
+    }
 }

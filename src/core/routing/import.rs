@@ -157,7 +157,8 @@ impl Routing {
         metric: u16,
     ) -> Option<PeerId> {
         let Some(dest) = self.table.by_short(short) else {
-            let near = self.table.near < self.limits.table || self.table.horizon().is_some_and(|far| metric < far);
+            let nearest = (metric, 0, PeerId([0; 32]));
+            let near = self.table.admit(self.bounds(), from, nearest, false) != Admission::Refused;
             let low = landmark && self.table.is_low(self.limits.landmarks, rank(short), &PeerId([0; 32]));
             if (near && metric < VICINITY_END || low) && *short != crate::wire::routing::short(&self.me) {
                 self.want(now, from, *short, WANTED_WAIT);
@@ -276,7 +277,7 @@ impl Routing {
         let Some(neighbour) = self.neighbours.get(from) else { return Admission::Refused };
         let rank = (claim.metric.saturating_add(neighbour.cost), order(&self.me, &claim.dest), claim.dest);
         let is_link = self.neighbours.contains_key(&claim.dest);
-        self.table.admit(self.limits.table, self.neighbours.len(), from, rank, is_link)
+        self.table.admit(self.bounds(), from, rank, is_link)
     }
 
     /// Whether a route of a destination that we have just forgotten may lead over ourselves.

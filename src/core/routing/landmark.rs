@@ -40,7 +40,7 @@ impl Routing {
     fn is_candidate(&self, mine: u64) -> bool {
         // Landmarks that are near were of the vicinity before. Whether anything was refused depends on who tells whom,
         // and all of a vicinity must agree who stands.
-        let full = self.table.near + self.table.landmarks_len() >= self.limits.table / 8 * 7;
+        let full = self.table.is_crowded(self.bounds(), true);
         let before = |entry: &super::Entry| entry.live && !entry.proof.is_landmark() && entry.rank < mine;
         full && self.table.entries.values().filter(|entry| before(entry)).take(CANDIDATES).count() < CANDIDATES
     }

@@ -57,6 +57,8 @@ impl Limits {
     }
 }
 
+/// One part in so many of the vicinity is reserved, in equal shares for the nearest destinations of each neighbour.
+pub const RESERVED_PART: usize = 4;
 /// Routes kept per destination.
 pub const ROUTES_MAX: usize = 4;
 /// Link costs are 1 to this.

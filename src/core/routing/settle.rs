@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use super::entry::{Cause, Entry, Told};
+use super::entry::{Cause, Entry, Told, order};
 use super::limits::{
     BAD_NEWS, BATCH_SLACK, EXPIRY, GOOD_NEWS_MAX, GOOD_NEWS_MIN, HOUSEKEEPING, JITTER_PERCENT, LANDMARK_EXPIRY,
     LANDMARK_NEWS, REFRESH_WAIT, SEQUENCE_SETTLE, TOMBSTONE, TOMBSTONE_PER_METRIC, URGENT,
 };
+use super::table::{Admission, Bounds};
 use super::{Event, Routing, Timer, To};
 use crate::crypto::PeerId;
 use crate::time::Instant;
@@ -33,9 +34,7 @@ impl Routing {
         while let Some(dest) = self.table.surplus_landmark(self.limits.landmarks) {
             self.table.demote(&dest, self.neighbours.contains_key(&dest));
         }
-        while self.table.near > self.limits.table {
-            let share = self.limits.table / self.neighbours.len().max(1);
-            let Some((.., dest)) = self.table.victim(share, None) else { break };
+        while let Some(dest) = self.table.surplus_near(self.bounds()) {
             self.evict(now, &dest);
         }
         self.drop_surplus(now);
@@ -235,7 +234,7 @@ impl Routing {
         for dest in dests {
             self.age(now, &dest);
         }
-        if self.refused && self.table.near < self.limits.table / 8 * 7 {
+        if self.refused && !self.table.is_crowded(self.bounds(), false) {
             self.refused = false;
             let peers: Vec<PeerId> = self.neighbours.keys().copied().collect();
             peers.iter().for_each(|peer| self.ask_refill(now, peer));
@@ -276,11 +275,19 @@ impl Routing {
 
     /// Takes a destination whose bound has just been lifted, if the table has room for it.
     fn revive(&mut self, now: Instant, dest: &PeerId) {
-        if self.table.near < self.limits.table {
+        let nearest = |entry: &super::Entry| entry.routes.iter().map(|route| (route.metric(), route.via)).min();
+        let Some((metric, via)) = self.table.entries.get(dest).and_then(|entry| nearest(entry)) else { return };
+        let rank = (metric, order(&self.me, dest), *dest);
+        if self.table.admit(self.bounds(), &via, rank, self.neighbours.contains_key(dest)) == Admission::Room {
             self.settle(now, dest, Cause::Unreachable);
         } else {
             self.forget(dest);
         }
+    }
+
+    /// The bounds of the vicinity.
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { max: self.limits.table, neighbours: self.neighbours.len() }
     }
 }
 

@@ -1,8 +1,12 @@
 //! The table of destinations: a few landmarks, the same for everybody, and the vicinity,
-//! nearest first. Every neighbour is guaranteed a share of the vicinity; when that is full
-//! the farthest destination of whoever is above its share goes. Destinations without a
-//! route stay as tombstones, so that a ghost of an old route is not taken for a new one;
-//! the tombstone that ends soonest goes first.
+//! nearest first. A quarter of the vicinity is reserved, in equal shares: the nearest
+//! destinations of each neighbour are sure of their place, and no other's take it. All else
+//! shares the rest; when that is full, the farthest goes. So whether a destination stays
+//! depends on nearer ones only, by induction from the nearest on: a network whose links do
+//! not change comes to rest. (Shares that were lent while their owner had no use for them
+//! would make nearer ones depend on farther ones, and tables chase each other for ever.)
+//! Destinations without a route stay as tombstones, so that a ghost of an old route is not
+//! taken for a new one; the tombstone that ends soonest goes first.
 //!
 //! Indices keep every question about the whole at the cost of a look-up; [`Table::reindex`]
 //! must be called after whatever changes an entry's liveness, route or proof.
@@ -10,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::Entry;
+use super::limits::RESERVED_PART;
 use crate::crypto::PeerId;
 use crate::defence::{self, Defence};
 use crate::time::Instant;
@@ -61,6 +66,25 @@ pub(super) struct Table {
     landmarks: BTreeSet<(u64, PeerId)>,
     held: BTreeMap<PeerId, Held>,
     ends: BTreeSet<(Instant, PeerId)>,
+}
+
+/// Bounds of the vicinity.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// All destinations.
+    pub(super) max: usize,
+    /// Neighbours that share it.
+    pub(super) neighbours: usize,
+}
+
+impl Bounds {
+    /// Destinations of each neighbour that are sure of their place.
+    fn reserved(self) -> usize {
+        if !defence::on(Defence::RouteShare) {
+            return 0;
+        }
+        self.max / RESERVED_PART / self.neighbours.max(1)
+    }
 }
 
 /// What a candidate meets.
@@ -128,31 +152,49 @@ impl Table {
         self.landmarks.last().map(|(_, dest)| *dest)
     }
 
-    /// Whether a destination of this `rank` via a neighbour may be in the vicinity. `max` bounds it, `neighbours`
-    /// share it. Links' own entries never go.
-    pub(super) fn admit(&self, max: usize, neighbours: usize, via: &PeerId, rank: Rank, is_link: bool) -> Admission {
-        if self.near < max {
+    /// Whether a destination of this `rank` via a neighbour may be in the vicinity. Links' own entries never go.
+    pub(super) fn admit(&self, bounds: Bounds, via: &PeerId, rank: Rank, is_link: bool) -> Admission {
+        let held = self.held.get(via).map_or(0, |held| held.ranks.len());
+        let reserved = bounds.reserved();
+        let (pooled, room) = (self.pooled(reserved), self.room(bounds));
+        // One more: of its neighbour's own the farthest beyond the reserve shares the rest, perhaps itself.
+        if is_link && pooled < room || !is_link && pooled + usize::from(held >= reserved) <= room {
             return Admission::Room;
         }
-        let share = max / neighbours.max(1);
-        let count = self.held.get(via).map_or(0, |held| held.count);
-        let entitled = count < share || is_link || !defence::on(Defence::RouteShare);
-        match self.victim(share, (!entitled).then_some(via)) {
-            Some(farthest) if entitled || rank < farthest => Admission::Instead(farthest.2),
+        let last = |held: &Held| held.ranks.last().copied().filter(|_| held.ranks.len() > reserved);
+        let others = self.held.iter().filter(|(other, _)| *other != via).filter_map(|(_, held)| last(held)).max();
+        let own = self.held.get(via).and_then(|held| held.ranks.last().copied()).filter(|_| held >= reserved);
+        match others.max(own) {
+            Some(farthest) if is_link || rank < farthest => Admission::Instead(farthest.2),
             _ => Admission::Refused,
         }
     }
 
-    /// The farthest of those whose neighbour is above its share, or of `also`'s.
-    pub(super) fn victim(&self, share: usize, also: Option<&PeerId>) -> Option<Rank> {
-        let shared = defence::on(Defence::RouteShare);
-        let may_lose = |(via, held): &(&PeerId, &Held)| !shared || held.count > share || also == Some(*via);
-        self.held.iter().filter(may_lose).filter_map(|(_, held)| held.ranks.last().copied()).max()
+    /// What has to go for the vicinity to keep its bound.
+    pub(super) fn surplus_near(&self, bounds: Bounds) -> Option<PeerId> {
+        let reserved = bounds.reserved();
+        if self.pooled(reserved) <= self.room(bounds) {
+            return None;
+        }
+        let beyond = self.held.values().filter(|held| held.ranks.len() > reserved);
+        beyond.filter_map(|held| held.ranks.last().copied()).max().map(|(.., dest)| dest)
     }
 
-    /// The metric beyond which nothing new is taken, when the vicinity is full.
-    pub(super) fn horizon(&self) -> Option<u16> {
-        self.held.values().filter_map(|held| held.ranks.last()).max().map(|(metric, ..)| *metric)
+    /// Whether the vicinity is full but for an eighth; landmarks that are near were of it before.
+    pub(super) fn is_crowded(&self, bounds: Bounds, landmarks: bool) -> bool {
+        let more = if landmarks { self.landmarks.len() } else { 0 };
+        self.pooled(bounds.reserved()) + more >= self.room(bounds) / 8 * 7
+    }
+
+    /// Destinations beyond their neighbours' reserves.
+    fn pooled(&self, reserved: usize) -> usize {
+        self.held.values().map(|held| held.ranks.len().saturating_sub(reserved)).sum()
+    }
+
+    /// How many of those there may be.
+    fn room(&self, bounds: Bounds) -> usize {
+        let links: usize = self.held.values().map(|held| held.count - held.ranks.len()).sum();
+        bounds.max.saturating_sub(bounds.reserved() * bounds.neighbours).saturating_sub(links)
     }
 
     /// A tombstone above the bound: the one that ends soonest.
