@@ -7,6 +7,9 @@ pub const FRAME_LEN_MAX: usize = 65_535;
 /// Bytes of the longest frame before the link is up (PROTOCOL.md §3).
 pub const HANDSHAKE_LEN_MAX: usize = 4096;
 
+/// After a rest, frames are read one by one for so long, with the node's look at each in between.
+pub const WARY: Duration = Duration::from_secs(2);
+
 /// Events that may wait for the node's task. Each holds at most one frame: 16 MiB at worst.
 /// Connections wait when it is full, and so their peers.
 pub const EVENTS_LEN_MAX: usize = 256;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::conn::{CloseReason, ConnEvent, FrameOpener, ToReader};
 use super::download::Download;
-use super::limits::{FRAME_LEN_MAX, HANDSHAKE_LEN_MAX};
+use super::limits::{FRAME_LEN_MAX, HANDSHAKE_LEN_MAX, WARY};
 use super::pipe::FrameRead;
 
 /// Reads until the peer closes, something fails, or the node's task is gone.
@@ -21,6 +21,7 @@ pub(super) async fn run<R: FrameRead>(
         Ok(opener) => opener,
         Err(reason) => return reason,
     };
+    let mut wary_until = None;
     loop {
         let frame = match reader.read_frame(FRAME_LEN_MAX).await {
             Ok(Some(frame)) => frame,
@@ -32,6 +33,7 @@ pub(super) async fn run<R: FrameRead>(
             let until = *rest.borrow_and_update();
             if let Some(until) = until {
                 tokio::time::sleep_until(until).await;
+                wary_until = Some(Instant::now() + WARY);
             }
         }
         // It was put there before the peer could know of it.
@@ -44,6 +46,12 @@ pub(super) async fn run<R: FrameRead>(
         };
         if events.send(ConnEvent::Plaintext(conn, batch)).await.is_err() {
             return CloseReason::Asked;
+        }
+        // The node looks at each frame before the next is read: else a hundred of them would be read between two rests.
+        if wary_until.is_some_and(|until| Instant::now() < until) {
+            tokio::task::yield_now().await;
+        } else {
+            wary_until = None;
         }
     }
 }
