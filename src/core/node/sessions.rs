@@ -52,7 +52,9 @@ impl<S: Store> Node<S> {
     fn build_circuit(&mut self, now: Now, carrier: CarrierId, wish: Wish) {
         let node = wish.dest;
         if node != self.me {
-            let way = if self.routing.reaches(&node) { PathWay::default() } else { self.routing.way_to(now, &node) };
+            // Once a set-up has failed, what the table says may be a lie: hops that have the node in no table may help.
+            let known = self.routing.reaches(&node) && wish.avoid.setups.is_empty();
+            let way = if known { PathWay::default() } else { self.routing.way_to(now, &node) };
             let near = self.routing.next_hops(&node).first().map(|(_, cost)| *cost);
             let distance = near.or_else(|| self.routing.distance_over(&way)).map_or(0, |cost| cost.0);
             let hops = TowardPeers(&self.routing, &self.links);

@@ -309,8 +309,14 @@ impl<S: Store> Node<S> {
     /// A circuit came to nothing: where its node said to be may be outdated, so it is looked up for the next try.
     pub(super) fn way_failed(&mut self, now: Now, carrier: CarrierId) {
         let Some(node) = self.bound_for.remove(&carrier) else { return };
-        if !self.routing.reaches(&node) && self.routing.has_directory() {
+        if !self.routing.has_directory() {
+            return;
+        }
+        let reaches = self.routing.reaches(&node);
+        if !reaches {
             self.routing.forget_place(&node);
+        }
+        if !reaches || self.routing.way_to(now, &node).is_empty() {
             self.routing.locate(now, LookupId(u64::MAX), node);
         }
     }
