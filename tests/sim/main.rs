@@ -6,6 +6,7 @@ mod continuity;
 mod far;
 mod faults;
 mod flows;
+mod liars;
 mod paths;
 mod queues;
 mod replay;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::legs::Leg;
-use super::limits::{BRANCH_TIME_MAX, BRANCH_TIME_MIN, SEEN_MAX, SEEN_TIME};
+use super::limits::{BRANCH_TIME_MAX, BRANCH_TIME_MIN, LAST_BRANCH_MARGIN, SEEN_MAX, SEEN_TIME};
 use super::{Reason, Way};
 use crate::crypto::PeerId;
 use crate::time::{Instant, micros};
@@ -40,6 +40,8 @@ pub(super) struct Attempt {
     pub alternatives: SmallVec<[PeerId; 4]>,
     /// The branch being tried, and the budget that went with it.
     pub branch: Option<(Leg, u16)>,
+    /// Whether its silence would tell of the neighbour: it has enough time to say that it cannot go on.
+    pub fair: bool,
     /// Why the last branch failed.
     pub last: Reason,
 }
@@ -71,13 +73,14 @@ impl Attempt {
         }
         let peer = self.alternatives.remove(0);
         // The last branch gets nearly all of the time; an earlier one half at most, so that the others get theirs.
-        let share = if self.alternatives.is_empty() {
-            left / 32 * 31
+        let (share, told) = if self.alternatives.is_empty() {
+            (left, left - (left / 32).min(LAST_BRANCH_MARGIN))
         } else {
-            (left / 2).clamp(BRANCH_TIME_MIN, BRANCH_TIME_MAX)
+            let share = (left / 2).clamp(BRANCH_TIME_MIN, BRANCH_TIME_MAX).min(left);
+            (share, share / 4 * 3)
         };
-        let share = share.min(left);
-        let patience_ms = u16::try_from(share.as_millis()).unwrap_or(u16::MAX);
+        self.fair = !self.alternatives.is_empty() && share >= BRANCH_TIME_MIN;
+        let patience_ms = u16::try_from(told.as_millis()).unwrap_or(u16::MAX);
         Some(Branch { peer, until: now + share, patience_ms })
     }
 

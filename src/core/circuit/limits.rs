@@ -34,6 +34,8 @@ impl Default for Limits {
 
 /// Neighbours that one hop tries for one set-up, best first.
 pub const ALTERNATIVES_MAX: usize = 4;
+/// Once so many set-ups toward a destination came to nothing, each hop also tries neighbours that routing does not name.
+pub const ANY_NEIGHBOUR_AFTER: usize = 2;
 /// Hops that a set-up may go: a line of thousands of nodes still works.
 pub const HOPS_MAX: u16 = 4608;
 /// Largest random offset of hop limits and hop counts: nobody reads the distance to an end off them.
@@ -44,16 +46,21 @@ pub const BUDGET_MAX: u16 = 8192;
 pub const BUDGET_MIN: u16 = 512;
 /// See [`BUDGET_MIN`].
 pub const BUDGET_PER_DISTANCE: u16 = 2;
-/// How long a set-up may take, and an end may think about one; more per unit of the distance.
+/// How long an end may think about a set-up.
 pub const SETUP_TIME: Duration = Duration::from_secs(10);
-/// See [`SETUP_TIME`].
-pub const SETUP_TIME_PER_DISTANCE: Duration = Duration::from_millis(5);
+/// How long a set-up of ours may take: several fit the time of a connection, each around the ways of those before.
+/// More per unit of the distance, which stands for 20 ms there and back.
+pub const OPEN_TIME: Duration = Duration::from_secs(4);
+/// See [`OPEN_TIME`].
+pub const OPEN_TIME_PER_DISTANCE: Duration = Duration::from_millis(40);
 /// Longest time that a hop waits for the far part of a path.
 pub const SETUP_TIME_MAX: Duration = Duration::from_secs(19);
 /// Least time that a branch gets while the hop still has alternatives.
 pub const BRANCH_TIME_MIN: Duration = Duration::from_millis(500);
 /// Most time that it gets then: a neighbour that fell silent must not cost the seconds until its link is given up.
 pub const BRANCH_TIME_MAX: Duration = Duration::from_secs(2);
+/// What a hop keeps for itself of the time that its last branch gets, at most: a set-up goes on for thousands of hops.
+pub const LAST_BRANCH_MARGIN: Duration = Duration::from_millis(4);
 /// A path on which no cell arrives for this long is closed.
 pub const IDLE_TIME: Duration = Duration::from_secs(600);
 /// How long a label stays unused after its path, so that late cells meet nobody else's.

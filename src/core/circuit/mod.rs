@@ -107,6 +107,14 @@ pub enum Event {
         /// What the last branch said.
         reason: Reason,
     },
+    /// A neighbour brought the proof of a set-up's destination, or did not answer a set-up although it could at least
+    /// have said that it leads nowhere.
+    Evidence {
+        /// The neighbour.
+        peer: PeerId,
+        /// Which of the two.
+        ok: bool,
+    },
     /// A path that was up, or offered to us, is no more; not told for paths that we closed.
     Closed {
         /// The path.

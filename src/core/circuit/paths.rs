@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use super::attempt::{Attempt, Seen};
 use super::legs::{Leg, Legs, Switch};
 use super::limits::{
-    BUDGET_MAX, BUDGET_MIN, BUDGET_PER_DISTANCE, HOP_OFFSET_MAX, HOPS_MAX, IDLE_TIME, Limits, SETUP_TIME,
-    SETUP_TIME_MAX, SETUP_TIME_PER_DISTANCE,
+    BUDGET_MAX, BUDGET_MIN, BUDGET_PER_DISTANCE, HOP_OFFSET_MAX, HOPS_MAX, IDLE_TIME, Limits, OPEN_TIME,
+    OPEN_TIME_PER_DISTANCE, SETUP_TIME_MAX,
 };
 use super::trails::Trails;
 use super::{CellAction, Counters, Event, Hops, NextHops, PathId, Reason, Way, Whereabouts, Wish};
@@ -139,9 +139,10 @@ impl Paths {
             hop_limit: HOPS_MAX - offset,
             budget: BUDGET_MIN.saturating_add(BUDGET_PER_DISTANCE.saturating_mul(distance)).min(BUDGET_MAX),
             started: now.instant,
-            deadline: now.instant + (SETUP_TIME + SETUP_TIME_PER_DISTANCE * u32::from(distance)).min(SETUP_TIME_MAX),
+            deadline: now.instant + (OPEN_TIME + OPEN_TIME_PER_DISTANCE * u32::from(distance)).min(SETUP_TIME_MAX),
             alternatives,
             branch: None,
+            fair: false,
             last: Reason::Unreachable,
         };
         let state = State::Opening(Box::new(attempt));
@@ -204,7 +205,7 @@ impl Paths {
     pub fn close(&mut self, now: Now, path: PathId, reason: Reason) {
         if self.own.contains(&path.0) {
             self.tear_down(now.instant, path.0, reason, None);
-            self.events.retain(|event| event_path(event) != path);
+            self.events.retain(|event| event_path(event) != Some(path));
         }
     }
 
@@ -293,13 +294,14 @@ impl Paths {
     }
 }
 
-/// The path of an event.
-const fn event_path(event: &Event) -> PathId {
+/// The path of an event, if it is about one.
+const fn event_path(event: &Event) -> Option<PathId> {
     match event {
+        Event::Evidence { .. } => None,
         Event::Incoming { path, .. }
         | Event::Opened { path, .. }
         | Event::Failed { path, .. }
-        | Event::Closed { path, .. } => *path,
+        | Event::Closed { path, .. } => Some(*path),
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::attempt::{Attempt, patience};
 use super::legs::{Leg, Switch};
-use super::limits::{BUDGET_MAX, HOPS_MAX, IDLE_TIME, SETUP_TIME, SETUP_TIME_MAX};
+use super::limits::{ANY_NEIGHBOUR_AFTER, BUDGET_MAX, HOPS_MAX, IDLE_TIME, SETUP_TIME, SETUP_TIME_MAX};
 use super::paths::{Circuit, End, Paths, State, flow_down, flow_up};
 use super::{Event, Hops, NextHops, PathId, Reason};
 use crate::crypto::{PeerId, hash};
@@ -64,10 +64,12 @@ impl Paths {
         while let Some(circuit) = self.timers.pop_due(now) {
             let Some(found) = self.circuits.get(&circuit) else { continue };
             let legs = [found.up.leg(), found.down.and_then(End::leg)];
-            match found.state {
-                State::Opening(_) => {
+            match &found.state {
+                State::Opening(attempt) => {
+                    let fair = attempt.fair;
                     if let Some(leg) = legs[1] {
                         self.send_close(leg, Reason::TimedOut);
+                        self.events.extend(fair.then_some(Event::Evidence { peer: leg.peer, ok: false }));
                     }
                     self.branch_failed(now, circuit, Reason::TimedOut, None);
                 }
@@ -108,6 +110,7 @@ impl Paths {
             refuse(self, Reason::Loop);
             return Ok(());
         }
+        let mut others = hops.others(&open.id.0);
         let hops = hops.toward(&open.id.0, &open.tag, &open.way);
         if open.avoid.strict && hops != Hops::Here && self.trails.crosses(&open.avoid) {
             refuse(self, Reason::Loop);
@@ -119,6 +122,10 @@ impl Paths {
                 if self.transit_count() < self.limits.transit_max && self.half_open < self.limits.half_open_max =>
             {
                 let mut via = via;
+                if open.avoid.setups.len() >= ANY_NEIGHBOUR_AFTER {
+                    others.retain(|other| !via.contains(other));
+                    via.append(&mut others);
+                }
                 via.retain(|peer| *peer != from);
                 self.trails.order(&open.avoid, &mut via);
                 self.extend(now, leg, open, via);
@@ -160,6 +167,7 @@ impl Paths {
             deadline: now + patience(open.patience_ms, SETUP_TIME_MAX),
             alternatives,
             branch: None,
+            fair: false,
             last: Reason::Unreachable,
         };
         let state = State::Opening(Box::new(attempt));
@@ -230,12 +238,14 @@ impl Paths {
         let State::Opening(attempt) = &circuit.state else { return };
         if hash(&opened.reveal) != attempt.proof_hash && defence::on(Defence::PathReveal) {
             self.counters.forged += 1;
+            self.events.push_back(Event::Evidence { peer: from, ok: false });
             self.send_close(down, Reason::Protocol);
             return self.branch_failed(now, id, Reason::Protocol, None);
         }
         let rtt = now.saturating_since(attempt.started);
         let parted = opened.parted || self.trails.parts(&attempt.avoid, &from);
         circuit.state = State::Open;
+        self.events.push_back(Event::Evidence { peer: from, ok: true });
         self.timers.set(id, now + IDLE_TIME);
         match circuit.up {
             End::Local => {

@@ -212,6 +212,7 @@ impl<S: Store> Node<S> {
                     self.sessions.handle_circuit_opened(now, carrier, &blob, parted);
                 }
             }
+            circuit::Event::Evidence { peer, ok } => self.routing.handle_delivery(now, peer, ok),
             circuit::Event::Failed { path, reason } => {
                 tracing::debug!(?path, ?reason, "path failed");
                 let why = match reason {

@@ -25,8 +25,8 @@ struct Search {
     askers: BTreeSet<LookupId>,
     /// Directories not asked yet, the nearest last.
     left: Vec<PeerId>,
-    /// Requests under way.
-    open: BTreeSet<RequestId>,
+    /// Requests under way, and the neighbour that each went over while its silence was not noted.
+    open: BTreeMap<RequestId, Option<PeerId>>,
 }
 
 /// Where a node is, as it said.
@@ -103,7 +103,7 @@ impl Routing {
             return self.events.push_back(Event::NotLocated { lookup, dest });
         }
         left.reverse();
-        let search = Search { askers: BTreeSet::from([lookup]), left, open: BTreeSet::new() };
+        let search = Search { askers: BTreeSet::from([lookup]), left, open: BTreeMap::new() };
         self.directory.searches.insert(dest, search);
         if let Some(place) = self.directory.kept.find(now.instant, &dest).map(|(_, place)| place.clone()) {
             return self.located(now.instant, &place);
@@ -114,6 +114,9 @@ impl Routing {
     /// Asks the next directories, or gives up.
     pub(super) fn ask_directories(&mut self, now: Instant, dest: &PeerId) {
         let Some(search) = self.directory.searches.get_mut(dest) else { return };
+        for via in search.open.values_mut().filter_map(Option::take) {
+            self.evidence.note_neighbour(now, via, false);
+        }
         let at = search.left.len().saturating_sub(DIRECTORIES_AT_ONCE);
         let next = search.left.split_off(at);
         if next.is_empty() {
@@ -121,13 +124,16 @@ impl Routing {
         }
         let mut wait = DIRECTORY_WAIT;
         let me = self.me;
-        for landmark in next.into_iter().rev().filter(|landmark| *landmark != me) {
+        // Later ones go over other first hops, too.
+        let stage = DIRECTORIES_ASKED.saturating_sub(at + DIRECTORIES_AT_ONCE) / DIRECTORIES_AT_ONCE;
+        for (turn, landmark) in next.into_iter().rev().filter(|landmark| *landmark != me).enumerate() {
             let Some((_, cost)) = self.next_hops(&landmark).first().copied() else { continue };
             wait = wait.max(DIRECTORY_WAIT + DIRECTORY_WAIT_PER_METRIC * u32::from(cost.0));
-            if let Some(request) = self.send_place(now, landmark, PlaceRequest::Get(*dest).encode()) {
+            let payload = PlaceRequest::Get(*dest).encode();
+            if let Some((request, via)) = self.send_place(now, landmark, payload, (stage + turn) / 2) {
                 self.directory.asked.insert(request, *dest);
                 if let Some(search) = self.directory.searches.get_mut(dest) {
-                    search.open.insert(request);
+                    search.open.insert(request, Some(via));
                 }
             }
         }
@@ -138,7 +144,7 @@ impl Routing {
     fn search_failed(&mut self, dest: &PeerId) {
         let Some(search) = self.directory.searches.remove(dest) else { return };
         self.timers.clear(&Timer::Directory(*dest));
-        search.open.iter().for_each(|request| {
+        search.open.keys().for_each(|request| {
             self.directory.asked.remove(request);
         });
         self.events.extend(search.askers.into_iter().map(|lookup| Event::NotLocated { lookup, dest: *dest }));
@@ -150,7 +156,7 @@ impl Routing {
         self.learn_place(now, place);
         let Some(search) = self.directory.searches.remove(&dest) else { return };
         self.timers.clear(&Timer::Directory(dest));
-        search.open.iter().for_each(|request| {
+        search.open.keys().for_each(|request| {
             self.directory.asked.remove(request);
         });
         let found = |lookup| Event::Located { lookup, dest, blob: place.blob.clone() };
@@ -175,19 +181,28 @@ impl Routing {
     pub fn list_near(&mut self, now: Now, id: [u8; 16]) {
         let count = u8::try_from(LISTED_MAX).unwrap_or(u8::MAX);
         let Some(landmark) = self.directories(&id, 1).into_iter().find(|landmark| *landmark != self.me) else { return };
-        if let Some(request) = self.send_place(now.instant, landmark, PlaceRequest::Near { id, count }.encode()) {
+        let turn = usize::from(self.rng.public_below(4) == 0);
+        let payload = PlaceRequest::Near { id, count }.encode();
+        if let Some((request, _)) = self.send_place(now.instant, landmark, payload, turn) {
             self.directory.listing.insert(request);
         }
     }
 
-    /// Sends a request to a landmark.
-    pub(super) fn send_place(&mut self, now: Instant, landmark: PeerId, payload: Bytes) -> Option<RequestId> {
-        let (via, cost) = self.next_hops(&landmark).first().copied()?;
+    /// Sends a request to a landmark, over the best next hop or, at a later `turn`, another.
+    pub(super) fn send_place(
+        &mut self,
+        now: Instant,
+        landmark: PeerId,
+        payload: Bytes,
+        turn: usize,
+    ) -> Option<(RequestId, PeerId)> {
+        let hops = self.next_hops(&landmark);
+        let (via, cost) = hops.get(turn % hops.len().max(1)).copied()?;
         let (request, token) = self.request(now, via);
         let hops_left = self.hops_for(cost);
         let routed = Routed { dest: landmark, hops_left, token, way: Way::default(), payload };
         self.send(To::One(via), kind::PLACE, routed.encode());
-        Some(request)
+        Some((request, via))
     }
 
     /// A request to the directory: ours, or to be passed on.

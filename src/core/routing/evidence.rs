@@ -4,19 +4,20 @@
 
 use std::collections::BTreeMap;
 
-use super::limits::{DEMOTION, EVIDENCE_LIFE, EVIDENCE_MAX};
+use super::limits::{DEMOTION, EVIDENCE_LIFE, EVIDENCE_MAX, SILENT_DEMOTION};
 use crate::crypto::PeerId;
 use crate::time::Instant;
 
 /// Success, in thousandths.
 const FULL: u32 = 1000;
-/// Below this a next hop is demoted: three failures in a row.
+/// Below this a next hop is demoted: two failures in a row.
 const LOW: u32 = 500;
 
-/// Scores by destination and next hop, at most [`EVIDENCE_MAX`]; the oldest goes.
+/// Scores by destination and next hop, and by next hop alone, at most [`EVIDENCE_MAX`] of each; the oldest goes.
 #[derive(Default)]
 pub(super) struct Evidence {
     scores: BTreeMap<(PeerId, PeerId), Score>,
+    neighbours: BTreeMap<PeerId, Score>,
 }
 
 /// One score.
@@ -26,32 +27,49 @@ struct Score {
 }
 
 impl Evidence {
-    /// Takes one outcome into account: a moving average of a quarter's weight.
+    /// Takes one outcome toward a destination into account.
     pub(super) fn note(&mut self, now: Instant, dest: PeerId, next_hop: PeerId, ok: bool) {
-        let key = (dest, next_hop);
-        if !self.scores.contains_key(&key) {
-            if ok {
-                return;
-            }
-            if self.scores.len() >= EVIDENCE_MAX {
-                let oldest = self.scores.iter().min_by_key(|(key, score)| (score.at, **key)).map(|(key, _)| *key);
-                oldest.and_then(|key| self.scores.remove(&key));
-            }
-        }
-        let score = self.scores.entry(key).or_insert(Score { success: FULL, at: now });
-        score.success = (score.success * 3 + if ok { FULL } else { 0 }) / 4;
-        score.at = now;
+        note(&mut self.scores, now, (dest, next_hop), ok);
+    }
+
+    /// Takes one outcome toward a destination into account that nobody here needs to know.
+    pub(super) fn note_neighbour(&mut self, now: Instant, next_hop: PeerId, ok: bool) {
+        note(&mut self.neighbours, now, next_hop, ok);
     }
 
     /// What a next hop costs on top.
     pub(super) fn penalty(&self, dest: &PeerId, next_hop: &PeerId) -> u16 {
-        self.scores.get(&(*dest, *next_hop)).map_or(0, |score| if score.success < LOW { DEMOTION } else { 0 })
+        let low = |score: Option<&Score>| score.is_some_and(|score| score.success < LOW);
+        if dest != next_hop && low(self.neighbours.get(next_hop)) {
+            SILENT_DEMOTION
+        } else if low(self.scores.get(&(*dest, *next_hop))) {
+            DEMOTION
+        } else {
+            0
+        }
     }
 
     /// Forgets what is old.
     pub(super) fn expire(&mut self, now: Instant) {
         self.scores.retain(|_, score| now - score.at < EVIDENCE_LIFE);
+        self.neighbours.retain(|_, score| now - score.at < EVIDENCE_LIFE);
     }
+}
+
+/// Takes one outcome into account: a moving average of a third's weight.
+fn note<K: Ord + Copy>(scores: &mut BTreeMap<K, Score>, now: Instant, key: K, ok: bool) {
+    if !scores.contains_key(&key) {
+        if ok {
+            return;
+        }
+        if scores.len() >= EVIDENCE_MAX {
+            let oldest = scores.iter().min_by_key(|(key, score)| (score.at, **key)).map(|(key, _)| *key);
+            oldest.and_then(|key| scores.remove(&key));
+        }
+    }
+    let score = scores.entry(key).or_insert(Score { success: FULL, at: now });
+    score.success = (score.success * 2 + if ok { FULL } else { 0 }) / 3;
+    score.at = now;
 }
 
 #[cfg(test)]
@@ -59,12 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_failures_demote_success_and_time_forgive() {
+    fn two_failures_demote_success_and_time_forgive() {
         let (dest, hop) = (PeerId([1; 32]), PeerId([2; 32]));
         let mut evidence = Evidence::default();
-        for _ in 0..2 {
-            evidence.note(Instant::ZERO, dest, hop, false);
-        }
+        evidence.note(Instant::ZERO, dest, hop, false);
         assert_eq!(evidence.penalty(&dest, &hop), 0);
         evidence.note(Instant::ZERO, dest, hop, false);
         assert_eq!(evidence.penalty(&dest, &hop), DEMOTION);
@@ -73,6 +89,16 @@ mod tests {
         evidence.note(Instant::ZERO, dest, hop, false);
         assert_eq!(evidence.penalty(&dest, &hop), DEMOTION);
         evidence.expire(Instant::ZERO + EVIDENCE_LIFE);
+        assert_eq!(evidence.penalty(&dest, &hop), 0);
+    }
+
+    #[test]
+    fn a_neighbour_that_delivers_nothing_comes_last_but_for_itself() {
+        let (dest, hop) = (PeerId([1; 32]), PeerId([2; 32]));
+        let mut evidence = Evidence::default();
+        (0..2).for_each(|_| evidence.note_neighbour(Instant::ZERO, hop, false));
+        assert_eq!((evidence.penalty(&dest, &hop), evidence.penalty(&hop, &hop)), (SILENT_DEMOTION, 0));
+        evidence.note_neighbour(Instant::ZERO, hop, true);
         assert_eq!(evidence.penalty(&dest, &hop), 0);
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Home {
     blob: Bytes,
     /// Registrations under way.
     asked: BTreeMap<RequestId, (PeerId, PeerId)>,
+    /// The last of them whose silence was noted.
+    judged: Option<RequestId>,
     registered: BTreeMap<PeerId, Registered>,
     /// Landmarks that were given our place, and said so.
     kept_by: BTreeMap<PeerId, bool>,
@@ -126,6 +128,12 @@ impl Routing {
         while self.home.asked.len() > REGISTRATIONS * REGISTRATIONS {
             self.home.asked.pop_first();
         }
+        let judged = self.home.judged;
+        for (request, (landmark, via)) in self.home.asked.iter().filter(|(request, _)| Some(**request) > judged) {
+            self.evidence.note(now, *landmark, *via, false);
+            self.evidence.note_neighbour(now, *via, false);
+            self.home.judged = Some(*request);
+        }
         for landmark in chosen {
             self.send_register(now, landmark);
         }
@@ -159,7 +167,10 @@ impl Routing {
 
     /// Sends a registration toward a landmark.
     fn send_register(&mut self, now: Instant, landmark: PeerId) {
-        let Some((via, cost)) = self.next_hops(&landmark).first().copied() else { return };
+        // One that was not answered may have been eaten on its way: the next goes over another neighbour.
+        let unanswered = self.home.asked.values().filter(|(asked, _)| *asked == landmark).count();
+        let hops = self.next_hops(&landmark);
+        let Some((via, cost)) = hops.get(unanswered % hops.len().max(1)).copied() else { return };
         let (request, token) = self.request(now, via);
         let way = Way::new(vec![Waypoint { short: short(&self.me), left: 0 }]);
         let hops_left = self.hops_for(cost);
@@ -204,6 +215,9 @@ impl Routing {
     /// A landmark's answer to a registration of ours; `false` when it is to another request.
     pub(super) fn handle_registered(&mut self, now: Instant, request: RequestId, payload: &[u8]) -> bool {
         let Some((landmark, via)) = self.home.asked.remove(&request) else { return false };
+        // That the neighbour passes things on was noted already.
+        self.evidence.note(now, landmark, via, true);
+        self.home.asked.retain(|_, (other, _)| *other != landmark);
         let Ok(way) = Way::decode(&mut Reader::new(payload)) else { return true };
         let begins = way.points().first().is_some_and(|first| first.short == short(&self.me));
         let ends = way.points().last().is_some_and(|last| last.short == short(&landmark));
@@ -239,11 +253,14 @@ impl Routing {
         self.home.kept_by.retain(|peer, _| nearest.contains(peer));
         let Some(place) = self.own_place().filter(|_| !missing.is_empty()) else { return };
         let request = PlaceRequest::Put(place.clone()).encode();
+        // The first time over the best next hop.
+        let again = usize::from(pause > HOME_MIN);
+        let turn = again * usize::try_from(self.rng.public_below(4)).unwrap_or(0);
         for landmark in missing {
             self.home.kept_by.insert(landmark, landmark == self.me);
             if landmark == self.me {
                 self.keep_place(now, self.me, place.clone());
-            } else if let Some(request) = self.send_place(now, landmark, request.clone()) {
+            } else if let Some((request, _)) = self.send_place(now, landmark, request.clone(), turn) {
                 self.directory.puts.insert(request, landmark);
             }
         }

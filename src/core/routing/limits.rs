@@ -213,5 +213,7 @@ pub const HOPS_SLACK: u16 = 8;
 pub const EVIDENCE_MAX: usize = 256;
 /// Evidence fades after this.
 pub const EVIDENCE_LIFE: Duration = Duration::from_secs(600);
-/// What a next hop that does not deliver costs on top, for this node's own choice.
+/// What a next hop that does not deliver toward a destination costs on top, for this node's own choice.
 pub const DEMOTION: u16 = 8;
+/// What a neighbour that does not deliver at all costs on top: it is tried last.
+pub const SILENT_DEMOTION: u16 = 64;

@@ -269,6 +269,11 @@ impl Routing {
         self.evidence.note(now.instant, dest, next_hop, ok);
     }
 
+    /// Whether a neighbour passes on what it is given, as the proofs of destinations show.
+    pub fn handle_delivery(&mut self, now: Now, peer: PeerId, ok: bool) {
+        self.evidence.note_neighbour(now.instant, peer, ok);
+    }
+
     /// Handles what is due; early calls change nothing.
     pub fn handle_timeout(&mut self, now: Now) {
         let now = now.instant;

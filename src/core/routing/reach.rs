@@ -41,8 +41,14 @@ impl Routing {
         }
         let live = self.table.entries.iter().filter(|(_, entry)| entry.live).map(|(dest, _)| dest);
         let known = self.neighbours.keys().chain(live).chain(self.probes.found_dests());
-        let mut hops = known.into_iter().find(is_it).map_or_else(NextHops::new, |dest| self.next_hops(dest));
-        for hop in self.toward_way(way) {
+        let dest = known.into_iter().find(is_it);
+        let mut hops = dest.map_or_else(NextHops::new, |dest| self.next_hops(dest));
+        // A set-up passes each hop once, so it may also try what could loop otherwise: where a liar's short distance
+        // makes all true ones infeasible, these are the only way on.
+        let entry = dest.and_then(|dest| self.table.entries.get(dest)).into_iter();
+        let unfit = entry.flat_map(|entry| &entry.routes[entry.usable..]);
+        let unfit = unfit.map(|route| (route.via, Cost(route.metric())));
+        for hop in self.toward_way(way).into_iter().chain(unfit) {
             if hops.len() < ROUTES_MAX && hops.iter().all(|(via, _)| *via != hop.0) {
                 hops.push(hop);
             }
@@ -53,16 +59,17 @@ impl Routing {
     /// Next hops along a way: toward the known waypoint that makes the whole shortest, then toward others.
     #[must_use]
     pub(super) fn toward_way(&self, way: &Way) -> NextHops {
-        let mut ranked: Vec<(u16, PeerId)> = Vec::new();
+        let mut ranked: Vec<(u16, PeerId, u16)> = Vec::new();
         for point in way.points() {
             let Some(dest) = self.known_short(&point.short) else { continue };
             for (via, cost) in self.next_hops(&dest) {
-                ranked.push((cost.0.saturating_add(point.left), via));
+                let whole = cost.0.saturating_add(point.left);
+                ranked.push((whole.saturating_add(self.evidence.penalty(&dest, &via)), via, whole));
             }
         }
         ranked.sort_unstable();
         let mut hops = NextHops::new();
-        for (cost, via) in ranked {
+        for (_, via, cost) in ranked {
             if hops.len() < ROUTES_MAX && hops.iter().all(|(known, _)| *known != via) {
                 hops.push((via, Cost(cost)));
             }

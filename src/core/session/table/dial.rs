@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::limits::{
     CHANNELS_MAX, CONNECT_AFTER, DIALS_MAX, NO_ROUTE_AFTER, RETRY_FIRST, RETRY_JITTER, RETRY_MAX, SESSIONS_MAX,
@@ -18,7 +19,7 @@ use crate::session::established::{Carried, Established, Secrets};
 use crate::session::handshake::{Initiator, SessionKeys, Wanted};
 use crate::session::{CarrierId, Descriptor, OpenRequest, Side, proof};
 use crate::time::Now;
-use crate::wire::path::{Avoid, SetupId};
+use crate::wire::path::{AVOID_MAX, Avoid, SetupId};
 use crate::wire::session_handshake::{EARLY_LEN_MAX, FirstOpen, LABEL_LEN_MAX};
 
 impl Sessions {
@@ -115,8 +116,20 @@ impl Sessions {
         self.by_target.insert((acting, descriptor.owner), id);
         let (last, started) = (Failure::Timeout, now.instant);
         let (early_cancelled, carrier, failures) = (false, None, 0);
-        let dial =
-            Dial { acting, descriptor, handshake, early, early_cancelled, waiting, carrier, failures, last, started };
+        let tried = SmallVec::new();
+        let dial = Dial {
+            acting,
+            descriptor,
+            handshake,
+            early,
+            early_cancelled,
+            waiting,
+            carrier,
+            tried,
+            failures,
+            last,
+            started,
+        };
         self.dials.insert(id, dial);
         self.launch(id);
     }
@@ -124,8 +137,9 @@ impl Sessions {
     /// Asks for a circuit with a handshake's first message.
     pub(super) fn launch(&mut self, id: SessionId) {
         let (carrier, attempt) = (self.next_carrier(), self.rng.public_array());
-        let (setup, avoid) = (SetupId(self.rng.public_array()), Avoid::default());
+        let setup = SetupId(self.rng.public_array());
         let Some(dial) = self.dials.get_mut(&id) else { return };
+        let avoid = Avoid { setups: dial.tried.clone(), strict: false };
         let (blob, proof_hash) = dial.handshake.message(attempt);
         dial.carrier = Some((carrier, setup));
         self.by_carrier.insert(carrier, id);
@@ -180,7 +194,11 @@ impl Sessions {
     /// A handshake's circuit failed: gives up, or tries again later.
     fn dial_failed(&mut self, now: Now, id: SessionId, why: Failure) {
         let Some(dial) = self.dials.get_mut(&id) else { return };
-        dial.carrier = None;
+        // The next attempt goes around whoever ate this one, over any neighbour.
+        if let Some((_, setup)) = dial.carrier.take() {
+            dial.tried.truncate(AVOID_MAX - 1);
+            dial.tried.insert(0, setup);
+        }
         dial.last = why;
         dial.failures += 1;
         let wait = back_off(dial.failures);

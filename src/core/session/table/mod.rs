@@ -43,7 +43,7 @@ use super::{CarrierId, ChannelId, Descriptor, ListenerId, OpenRequest, Owner};
 use crate::crypto::{PeerId, ServiceId, SigningKey};
 use crate::rng::Rng;
 use crate::time::{Instant, Now, Timers};
-use crate::wire::path::SetupId;
+use crate::wire::path::{AVOID_MAX, SetupId};
 use crate::wire::session_handshake::SHORT_LEN;
 
 pub use owners::TooManyIdentities;
@@ -110,6 +110,8 @@ struct Dial {
     waiting: Vec<Waiting>,
     /// The circuit being built, and its set-up.
     carrier: Option<(CarrierId, SetupId)>,
+    /// Set-ups that came to nothing, the latest first.
+    tried: SmallVec<[SetupId; AVOID_MAX]>,
     failures: u32,
     last: Failure,
     started: Instant,
