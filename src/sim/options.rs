@@ -45,7 +45,7 @@ pub struct Options {
     /// Then kills so many percent of the nodes.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub kill: Option<f64>,
-    /// Then cuts one cable in twenty, at least one.
+    /// Then cuts one cable in twenty, at least one; and mends them again.
     #[arg(long)]
     pub cut: bool,
     /// Then cuts all cables between two halves, lets these settle, and mends one.

@@ -30,7 +30,7 @@ pub struct Report {
 /// One phase.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Phase {
-    /// `cold`, `idle`, `kill`, `cut`, `split-merge`, `loss`, `liars`, `dht-liars` or `churn`.
+    /// `cold`, `idle`, `kill`, `cut`, `re-join` (after `cut`), `split-merge`, `loss`, `liars`, `dht-liars` or `churn`.
     pub name: String,
     /// Virtual time that it took, pairs included.
     pub virtual_s: f64,

@@ -1,5 +1,5 @@
 //! The phases of a run: the cold start, then each disturbance that was asked for, in the
-//! order kill, cut, split-merge, loss, liars, liars as storers, churn; they add up. Each phase settles, then is measured.
+//! order kill, cut, re-join, split-merge, loss, liars, liars as storers, churn; they add up. Each phase settles, then is measured.
 //!
 //! While it settles, routing tables are looked at twice a second for loops, bounds and
 //! changes; the last change is the time of convergence.
@@ -101,7 +101,15 @@ impl Run {
             phases.push(self.phase("kill", |run| run.kill(percent))?);
         }
         if self.options.cut {
-            phases.push(self.phase("cut", Self::cut)?);
+            let mut cables = Vec::new();
+            phases.push(self.phase("cut", |run| {
+                cables = run.cut();
+                Ok(())
+            })?);
+            phases.push(self.phase("re-join", |run| {
+                cables.iter().for_each(|cable| run.network.mend(*cable));
+                Ok(())
+            })?);
         }
         if self.options.split_merge {
             phases.push(self.phase("split-merge", Self::split_merge)?);
@@ -328,12 +336,11 @@ impl Run {
         Ok(())
     }
 
-    /// Cuts one cable in twenty.
-    fn cut(&mut self) -> Result<(), String> {
-        for cable in self.some(self.network.cables().len(), CUT_PPM, 1) {
-            self.network.cut(cable);
-        }
-        Ok(())
+    /// Cuts one cable in twenty, and says which.
+    fn cut(&mut self) -> Vec<usize> {
+        let cables = self.some(self.network.cables().len(), CUT_PPM, 1);
+        cables.iter().for_each(|cable| self.network.cut(*cable));
+        cables
     }
 
     /// Splits the network into two halves that settle, then mends one cable between them.

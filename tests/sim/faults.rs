@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tarnet_core::node::{Event, Target};
+use tarnet_sim::scenario::Run;
 use tarnet_sim::topology::Kind;
 use tarnet_sim::workload::names;
 
-use crate::world::{LOSS_PPM, World};
+use crate::world::{LOSS_PPM, World, options};
 
 const SETTLE: Duration = Duration::from_secs(20);
 
@@ -21,6 +22,18 @@ fn killed_nodes_are_routed_around() {
     }
     world.settle(Duration::from_secs(30));
     world.reach(150);
+}
+
+/// A line that is cut is two networks; re-joined it is one, in which everybody has everybody again.
+#[test]
+fn a_cut_line_is_joined_again() {
+    let mut run = Run::new(options("--topology line --nodes 12 --pairs 40 --settle 30s --cut --crypto fast"));
+    let report = run.run().expect("nothing loops");
+    let [cold, cut, joined] = &report.phases[..] else { panic!("three phases") };
+    assert_eq!((cut.name.as_str(), joined.name.as_str()), ("cut", "re-join"));
+    assert!(cut.table.mean < cold.table.mean && joined.table.mean == 11.0, "{} {}", cut.table.mean, joined.table.mean);
+    assert!(report.phases.iter().all(|phase| phase.pairs.reached == phase.pairs.tried));
+    assert!((0..run.network.cables().len()).all(|cable| !run.network.is_cut(cable)));
 }
 
 /// A ring that is cut is a line; mended, it is a ring again, with routes as short as before.
