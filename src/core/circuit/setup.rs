@@ -110,7 +110,8 @@ impl Paths {
             refuse(self, Reason::Loop);
             return Ok(());
         }
-        let mut others = hops.others(&open.id.0);
+        let lost = open.avoid.setups.len() >= ANY_NEIGHBOUR_AFTER;
+        let mut others = if lost { hops.others(&open.id.0) } else { Default::default() };
         let hops = hops.toward(&open.id.0, &open.tag, &open.way);
         if open.avoid.strict && hops != Hops::Here && self.trails.crosses(&open.avoid) {
             refuse(self, Reason::Loop);
@@ -122,10 +123,8 @@ impl Paths {
                 if self.transit_count() < self.limits.transit_max && self.half_open < self.limits.half_open_max =>
             {
                 let mut via = via;
-                if open.avoid.setups.len() >= ANY_NEIGHBOUR_AFTER {
-                    others.retain(|other| !via.contains(other));
-                    via.append(&mut others);
-                }
+                others.retain(|other| !via.contains(other));
+                via.append(&mut others);
                 via.retain(|peer| *peer != from);
                 self.trails.order(&open.avoid, &mut via);
                 self.extend(now, leg, open, via);

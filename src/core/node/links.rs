@@ -58,10 +58,12 @@ impl<S: Store> Node<S> {
     /// A message by its kind. A neighbour's nonsense is counted and dropped: its link is authentic, and
     /// closing it would cut off whoever is behind it.
     fn on_message(&mut self, now: Now, peer: PeerId, kind: u8, body: BytesMut) {
+        if kind == kind::CELL {
+            return self.on_cell(now, peer, body);
+        }
         let futile = (self.routing.counters().futile(), self.paths.counters().setups_over_limit);
         let len = body.len();
         match kind {
-            kind::CELL => return self.on_cell(now, peer, body),
             0x10..=0x1f | 0x30..=0x3f => {
                 if let Err(error) = self.routing.handle_message(now, peer, kind, &body) {
                     self.counters.bad_messages += 1;
