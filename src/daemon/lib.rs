@@ -14,6 +14,7 @@ pub mod expose;
 mod fuzz;
 pub mod guard;
 pub mod handle;
+mod lookout;
 mod memory;
 mod notify;
 mod peers;

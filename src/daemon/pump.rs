@@ -139,6 +139,7 @@ async fn upward(local: &impl Local, writer: &mut ChannelWriter, count: &AtomicU6
                 return Ok(());
             }
             Ok(n) => {
+                crate::lookout::note(n);
                 count.fetch_add(n as u64, Ordering::Relaxed);
                 if n == spare {
                     room = (room * 4).min(READ_LEN_MAX);
@@ -280,6 +281,7 @@ async fn send_datagrams(
         buffer.reserve(DATAGRAM_LEN_MAX);
         match local.try_recv_buf(buffer) {
             Ok(n) if writer.room() > 0 => {
+                crate::lookout::note(n);
                 count.fetch_add(n as u64, Ordering::Relaxed);
                 // A datagram rarely fills the room made for the largest: what is kept is its own size.
                 let message = Bytes::copy_from_slice(buffer);

@@ -1,12 +1,15 @@
 //! Downloads that outlive what carries them: 16 at once, over three relays of which one after the other is killed,
 //! stopped or cut off. `TARNET_E2E_BYTES` says how many bytes in all (default 192 MiB; 1 GiB is the full form),
-//! `TARNET_E2E_KILLS` how often something fails (default 6), `TARNET_E2E_SEED` repeats the choices.
+//! `TARNET_E2E_KILLS` how often something fails (default 6), `TARNET_E2E_SEED` repeats the choices. An hour of it takes
+//! `TARNET_E2E_BYTES=64424509440 TARNET_E2E_KILLS=1000 TARNET_E2E_TIME_MAX=7200`. The pauses are printed;
+//! `TARNET_E2E_MEASURE=1` asserts them.
 
 use std::io::Read;
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
@@ -77,21 +80,61 @@ impl Star {
     }
 }
 
-/// A reader that counts what passes.
-struct Counted<R>(R, Arc<AtomicU64>);
+/// How far the downloads are, together, and how long each paused. Times are milliseconds.
+struct Progress {
+    begun: Instant,
+    total: AtomicU64,
+    /// Of each download: when bytes came last, and the longest pause since it was asked for.
+    seen: Vec<(AtomicU64, AtomicU64)>,
+}
 
-impl<R: Read> Read for Counted<R> {
+impl Progress {
+    fn new() -> Arc<Self> {
+        let seen = (0..STREAMS).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect();
+        Arc::new(Self { begun: Instant::now(), total: AtomicU64::new(0), seen })
+    }
+
+    fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> u64 {
+        self.begun.elapsed().as_millis().try_into().expect("it has not been that long")
+    }
+
+    /// Bytes of a download came; none are its end.
+    fn note(&self, download: usize, count: usize) {
+        self.total.fetch_add(count.try_into().expect("a small number"), Ordering::Relaxed);
+        let (last, longest) = &self.seen[download];
+        let now = if count == 0 { u64::MAX } else { self.now() };
+        longest.fetch_max(self.now().saturating_sub(last.swap(now, Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// The longest pause of each download that goes on, since the last call, one that is under way included.
+    fn take_pauses(&self) -> Vec<u64> {
+        let pause = |(last, longest): &(AtomicU64, AtomicU64)| {
+            let under_way = self.now().checked_sub(last.load(Ordering::Relaxed))?;
+            Some(under_way.max(longest.swap(0, Ordering::Relaxed)))
+        };
+        self.seen.iter().filter_map(pause).collect()
+    }
+}
+
+/// A reader that notes what passes.
+struct Noted<R>(R, usize, Arc<Progress>);
+
+impl<R: Read> Read for Noted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.0.read(buffer)?;
-        self.1.fetch_add(count.try_into().expect("a small number"), Ordering::Relaxed);
+        self.2.note(self.1, count);
         Ok(count)
     }
 }
 
 /// One download of bob's: its process, and the hash and length to come.
-fn download(bob: &Machine, n: u64, total: &Arc<AtomicU64>) -> (Child, JoinHandle<(Vec<u8>, u64)>) {
+fn download(bob: &Machine, n: usize, progress: &Arc<Progress>) -> (Child, JoinHandle<(Vec<u8>, u64)>) {
     let mut child = bob.spawn(&["busybox", "wget", "-q", "-O", "-", &format!("http://big.alice/{n}")]);
-    let bytes = Counted(child.stdout.take().expect("it is piped"), Arc::clone(total));
+    let bytes = Noted(child.stdout.take().expect("it is piped"), n, Arc::clone(progress));
     (child, std::thread::spawn(move || serve::sha256(bytes)))
 }
 
@@ -121,6 +164,17 @@ fn fail(relay: &Machine, way: u64) -> (&'static str, Box<dyn FnOnce() + '_>) {
     }
 }
 
+/// Prints how long the downloads paused around failures, milliseconds; asserts it where figures count.
+fn report(mut pauses: Vec<u64>) {
+    pauses.sort_unstable();
+    let at =
+        |percent: usize| pauses.get((pauses.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0);
+    println!("{} pauses: p50 {} ms, p99 {} ms, longest {} ms", pauses.len(), at(50), at(99), at(100));
+    if std::env::var_os("TARNET_E2E_MEASURE").is_some() {
+        assert!(at(50) < 1000 && at(99) < 5000, "they are to be under 1 and 5 s");
+    }
+}
+
 #[test]
 fn sixteen_downloads_outlive_their_relays_byte_for_byte() {
     in_lab(|lab| {
@@ -131,9 +185,10 @@ fn sixteen_downloads_outlive_their_relays_byte_for_byte() {
         let len = all / STREAMS;
         let star = Star::cabled(lab, seed | 1, len);
         star.start();
-        let total = Arc::new(AtomicU64::new(0));
-        let got = || total.load(Ordering::Relaxed);
-        let downloads: Vec<_> = (0..STREAMS).map(|n| download(&star.bob, n, &total)).collect();
+        let progress = Progress::new();
+        let got = || progress.total();
+        let downloads: Vec<_> = (0..progress.seen.len()).map(|n| download(&star.bob, n, &progress)).collect();
+        let mut pauses = Vec::new();
         let step = (all / (failures + 1)).max(PROGRESS);
         for round in 0..failures {
             let begin = got();
@@ -142,6 +197,7 @@ fn sixteen_downloads_outlive_their_relays_byte_for_byte() {
                 break;
             }
             let relay = &star.relays[usize::try_from(draw(&mut state, 3)).expect("small")];
+            progress.take_pauses();
             let (what, mend) = fail(relay, draw(&mut state, 4));
             let before = got();
             let took = until(PAUSE_MAX_S, &format!("bytes come after {} was {what}", relay.name()), || {
@@ -150,7 +206,9 @@ fn sixteen_downloads_outlive_their_relays_byte_for_byte() {
             println!("round {round}: {} {what} after {before} bytes; {PROGRESS} more took {took:?}", relay.name());
             mend();
             star.wait_for_links();
+            pauses.extend(progress.take_pauses());
         }
+        report(pauses);
         for (n, (mut child, hash)) in (0..).zip(downloads) {
             assert!(child.wait().expect("our child").success(), "download {n} failed");
             let (hash, length) = hash.join().expect("the reader does not panic");

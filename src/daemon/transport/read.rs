@@ -28,6 +28,7 @@ pub(super) async fn run<R: FrameRead>(
             Ok(None) => return CloseReason::Peer,
             Err(error) => return error.into(),
         };
+        crate::lookout::note(frame.len());
         download.take(frame.len()).await;
         if rest.has_changed().unwrap_or(false) {
             let until = *rest.borrow_and_update();

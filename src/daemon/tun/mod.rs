@@ -222,6 +222,7 @@ async fn read(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) -> io::Error {
 
 /// One packet from our kernel.
 fn handle_packet(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, fragments: &mut Fragments, bytes: &[u8]) {
+    crate::lookout::note(bytes.len());
     let Some(packet) = Packet::parse(bytes) else { return };
     // Multicast and whatever else strays here is not ours to answer.
     if !shared.book.addresses().routes(packet.destination) || packet.source.is_unspecified() {
