@@ -7,7 +7,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::legs::Leg;
-use super::limits::{BRANCH_TIME_MAX, BRANCH_TIME_MIN, LAST_BRANCH_MARGIN, SEEN_MAX, SEEN_TIME};
+use super::limits::{BRANCH_MARGIN, HEDGE_SHARE, HEDGE_TIME, OPEN_TIME, SEEN_MAX, SEEN_TIME};
 use super::{Reason, Way};
 use crate::crypto::PeerId;
 use crate::time::{Instant, micros};
@@ -30,7 +30,7 @@ pub(super) struct Attempt {
     pub avoid: Avoid,
     /// Hops that it may go from here.
     pub hop_limit: u16,
-    /// Messages that it may still cost.
+    /// Messages that it may still cost, beside those that running branches took along.
     pub budget: u16,
     /// When it began here.
     pub started: Instant,
@@ -38,32 +38,35 @@ pub(super) struct Attempt {
     pub deadline: Instant,
     /// Neighbours not tried yet, best first.
     pub alternatives: SmallVec<[PeerId; 4]>,
-    /// The branch being tried, and the budget that went with it.
-    pub branch: Option<(Leg, u16)>,
-    /// Whether its silence would tell of the neighbour: it has enough time to say that it cannot go on.
-    pub fair: bool,
+    /// The branches being tried, in the order of their beginning, and when the next may join them.
+    pub running: SmallVec<[Running; 2]>,
+    /// When the next alternative is tried beside them.
+    pub hedge_at: Instant,
     /// Why the last branch failed.
     pub last: Reason,
 }
 
-/// A branch to try now.
-pub(super) struct Branch {
-    /// The neighbour.
-    pub peer: PeerId,
-    /// When to give it up.
-    pub until: Instant,
-    /// Milliseconds that it is told.
-    patience_ms: u16,
+/// A branch being tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Running {
+    /// Its leg.
+    pub leg: Leg,
+    /// The budget that went with it.
+    pub given: u16,
+    /// When it began.
+    pub since: Instant,
 }
 
 impl Attempt {
-    /// Takes the next alternative; `None` when there is none, or time, budget or hops are used up.
-    pub fn next_branch(&mut self, now: Instant) -> Option<Branch> {
+    /// The next alternative to try, if there is one, and time, budget and hops for it. A branch that runs beside it is
+    /// charged half of what it took: had it that much to do, it would be far off the way.
+    pub fn next_branch(&mut self, now: Instant) -> Option<PeerId> {
+        let returned = self.running.last_mut().filter(|_| self.hedge_at <= now).map_or(0, Running::take_half);
+        self.budget = self.budget.saturating_add(returned);
         if self.alternatives.is_empty() {
             return None;
         }
-        let left = self.deadline.saturating_since(now);
-        if left.is_zero() {
+        if self.deadline <= now {
             self.last = Reason::TimedOut;
             return None;
         }
@@ -71,49 +74,67 @@ impl Attempt {
             self.last = Reason::Limit;
             return None;
         }
-        let peer = self.alternatives.remove(0);
-        // The last branch gets nearly all of the time; an earlier one half at most, so that the others get theirs.
-        let (share, told) = if self.alternatives.is_empty() {
-            (left, left - (left / 32).min(LAST_BRANCH_MARGIN))
-        } else {
-            let share = (left / 2).clamp(BRANCH_TIME_MIN, BRANCH_TIME_MAX).min(left);
-            (share, share / 4 * 3)
-        };
-        self.fair = !self.alternatives.is_empty() && share >= BRANCH_TIME_MIN;
-        let patience_ms = u16::try_from(told.as_millis()).unwrap_or(u16::MAX);
-        Some(Branch { peer, until: now + share, patience_ms })
+        Some(self.alternatives.remove(0))
     }
 
-    /// The message for a branch. It takes the whole budget along and brings back what is left.
-    pub fn message(&mut self, branch: &Branch, leg: Leg) -> Open {
-        let budget = self.budget.saturating_sub(1);
-        self.branch = Some((leg, budget));
+    /// The message for a branch that begins now. It takes the whole budget along and brings back what is left.
+    pub fn begin(&mut self, now: Instant, leg: Leg) -> Open {
+        let given = self.budget.saturating_sub(1);
+        self.budget = 0;
+        self.running.push(Running { leg, given, since: now });
+        let left = self.deadline.saturating_since(now);
+        let excess = left.saturating_sub(OPEN_TIME).mul_f64(HEDGE_SHARE);
+        self.hedge_at = now + HEDGE_TIME + excess;
         Open {
             label: leg.label,
             id: self.id,
             tag: self.tag,
             proof_hash: self.proof_hash,
             hop_limit: self.hop_limit - 1,
-            budget,
-            patience_ms: branch.patience_ms,
+            budget: given,
+            // Who cannot go on says so before we are asked to.
+            patience_ms: u16::try_from((left - (left / 32).min(BRANCH_MARGIN)).as_millis()).unwrap_or(u16::MAX),
             avoid: self.avoid.clone(),
             way: self.way.clone(),
             blob: self.blob.clone(),
         }
     }
 
-    /// The branch failed: `left` is what it says is left of its budget; a silent one is charged half.
-    pub fn branch_failed(&mut self, reason: Reason, left: Option<u16>) -> Option<Leg> {
-        let (leg, given) = self.branch.take()?;
-        self.budget = left.map_or(given / 2, |left| left.min(given));
+    /// When something is to be done.
+    pub fn wakes_at(&self) -> Instant {
+        if self.alternatives.is_empty() { self.deadline } else { self.hedge_at.min(self.deadline) }
+    }
+
+    /// A branch failed: `left` is what it says is left of its budget; a silent one is charged half.
+    pub fn branch_failed(&mut self, leg: &Leg, reason: Reason, left: Option<u16>) {
+        let Some(at) = self.running.iter().position(|running| running.leg == *leg) else { return };
+        let mut running = self.running.remove(at);
+        self.budget = self.budget.saturating_add(match left {
+            Some(left) => left.min(running.given),
+            None => running.take_half(),
+        });
         self.last = reason;
-        Some(leg)
+    }
+
+    /// Branches that had time to say something and did not, while what was begun after them did.
+    pub fn silent(&self, now: Instant, before: Instant) -> impl Iterator<Item = PeerId> {
+        let silent = move |running: &&Running| running.since < before && now - running.since >= HEDGE_TIME;
+        self.running.iter().filter(silent).map(|running| running.leg.peer)
     }
 }
 
 /// A time told in milliseconds, at most `max`.
 pub(super) fn patience(ms: u16, max: Duration) -> Duration {
     Duration::from_millis(u64::from(ms)).min(Duration::from_micros(micros(max)))
+}
+
+impl Running {
+    /// Takes half of its budget back: it is silent.
+    fn take_half(&mut self) -> u16 {
+        let half = self.given / 2;
+        self.given -= half;
+        half
+    }
 }
 
 /// Set-ups that were here in the last minute.

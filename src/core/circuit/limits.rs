@@ -55,12 +55,13 @@ pub const OPEN_TIME: Duration = Duration::from_secs(4);
 pub const OPEN_TIME_PER_DISTANCE: Duration = Duration::from_millis(40);
 /// Longest time that a hop waits for the far part of a path.
 pub const SETUP_TIME_MAX: Duration = Duration::from_secs(19);
-/// Least time that a branch gets while the hop still has alternatives.
-pub const BRANCH_TIME_MIN: Duration = Duration::from_millis(500);
-/// Most time that it gets then: a neighbour that fell silent must not cost the seconds until its link is given up.
-pub const BRANCH_TIME_MAX: Duration = Duration::from_secs(2);
-/// What a hop keeps for itself of the time that its last branch gets, at most: a set-up goes on for thousands of hops.
-pub const LAST_BRANCH_MARGIN: Duration = Duration::from_millis(4);
+/// A branch that did not answer within this, and [`HEDGE_SHARE`] of what the set-up's time exceeds [`OPEN_TIME`] by, gets
+/// company: the next alternative is tried beside it.
+pub const HEDGE_TIME: Duration = Duration::from_millis(500);
+/// See [`HEDGE_TIME`]: the excess is twice the round trip.
+pub const HEDGE_SHARE: f64 = 0.75;
+/// What a hop keeps for itself of its time, at most: a set-up goes on for thousands of hops.
+pub const BRANCH_MARGIN: Duration = Duration::from_millis(4);
 /// A path on which no cell arrives for this long is closed.
 pub const IDLE_TIME: Duration = Duration::from_secs(600);
 /// How long a label stays unused after its path, so that late cells meet nobody else's.

@@ -58,7 +58,7 @@ pub(super) enum State {
 pub(super) struct Circuit {
     /// Toward the opener.
     pub up: End,
-    /// Toward the destination; none while no branch is being tried.
+    /// Toward the destination; none while branches are being tried.
     pub down: Option<End>,
     /// Where it stands.
     pub state: State,
@@ -66,6 +66,18 @@ pub(super) struct Circuit {
     pub setup: SetupId,
     /// For an opener: what the far end adds to the hop count.
     pub hop_offset: u16,
+}
+
+impl Circuit {
+    /// Its end toward the opener, and that toward the destination or those of the branches that are being tried.
+    pub fn ends(&self) -> impl Iterator<Item = End> {
+        let running = match &self.state {
+            State::Opening(attempt) => &attempt.running[..],
+            State::Offered { .. } | State::Open => &[],
+        };
+        let running = running.iter().map(|running| End::Link(running.leg));
+        std::iter::once(self.up).chain(self.down).chain(running)
+    }
 }
 
 /// The paths of one node.
@@ -141,8 +153,8 @@ impl Paths {
             started: now.instant,
             deadline: now.instant + (OPEN_TIME + OPEN_TIME_PER_DISTANCE * u32::from(distance)).min(SETUP_TIME_MAX),
             alternatives,
-            branch: None,
-            fair: false,
+            running: smallvec::SmallVec::new(),
+            hedge_at: now.instant,
             last: Reason::Unreachable,
         };
         let state = State::Opening(Box::new(attempt));

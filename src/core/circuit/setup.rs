@@ -49,7 +49,7 @@ impl Paths {
         for leg in self.legs.of_peer(&peer) {
             let Some(circuit) = self.legs.entry(&leg).map(|entry| entry.circuit) else { continue };
             if self.is_branch(circuit, &leg) {
-                self.branch_failed(now, circuit, Reason::LinkLost, None);
+                self.branch_failed(now, circuit, &leg, Reason::LinkLost, None);
             } else {
                 self.tear_down(now, circuit, Reason::LinkLost, Some(leg));
             }
@@ -65,14 +65,8 @@ impl Paths {
             let Some(found) = self.circuits.get(&circuit) else { continue };
             let legs = [found.up.leg(), found.down.and_then(End::leg)];
             match &found.state {
-                State::Opening(attempt) => {
-                    let fair = attempt.fair;
-                    if let Some(leg) = legs[1] {
-                        self.send_close(leg, Reason::TimedOut);
-                        self.events.extend(fair.then_some(Event::Evidence { peer: leg.peer, ok: false }));
-                    }
-                    self.branch_failed(now, circuit, Reason::TimedOut, None);
-                }
+                State::Opening(attempt) if attempt.deadline > now => self.try_next(now, circuit),
+                State::Opening(_) => self.give_up(now, circuit),
                 State::Offered { .. } => self.tear_down(now, circuit, Reason::TimedOut, None),
                 State::Open => {
                     let idle = self.legs.idle(now, legs.into_iter().flatten());
@@ -165,8 +159,8 @@ impl Paths {
             started: now,
             deadline: now + patience(open.patience_ms, SETUP_TIME_MAX),
             alternatives,
-            branch: None,
-            fair: false,
+            running: smallvec::SmallVec::new(),
+            hedge_at: now,
             last: Reason::Unreachable,
         };
         let state = State::Opening(Box::new(attempt));
@@ -178,18 +172,21 @@ impl Paths {
         self.try_next(now, circuit);
     }
 
-    /// Tries the next alternative of a set-up, or tells the previous hop (or the layer above) that there is none.
+    /// Tries the next alternative of a set-up. Where there is none and no branch runs, tells the previous hop, or the
+    /// layer above.
     pub(super) fn try_next(&mut self, now: Instant, id: u64) {
         let Some(circuit) = self.circuits.get_mut(&id) else { return };
         let State::Opening(attempt) = &mut circuit.state else { return };
-        if let Some(branch) = attempt.next_branch(now) {
-            let leg = self.legs.allocate(now, &self.me, branch.peer, id, &mut self.rng);
-            circuit.down = Some(End::Link(leg));
-            self.trails.note(circuit.setup, leg.peer);
-            let message = attempt.message(&branch, leg).encode();
-            self.transmits.push_back((leg.peer, kind::PATH_OPEN, message));
-            self.timers.set(id, branch.until);
-            return;
+        if let Some(peer) = attempt.next_branch(now) {
+            let leg = self.legs.allocate(now, &self.me, peer, id, &mut self.rng);
+            self.trails.note(circuit.setup, peer);
+            let message = attempt.begin(now, leg).encode();
+            self.transmits.push_back((peer, kind::PATH_OPEN, message));
+            return self.timers.set(id, attempt.wakes_at());
+        }
+        if !attempt.running.is_empty() {
+            attempt.alternatives.clear();
+            return self.timers.set(id, attempt.deadline);
         }
         let (reason, budget) = (attempt.last, attempt.budget);
         match circuit.up {
@@ -202,24 +199,41 @@ impl Paths {
         self.remove(now, id);
     }
 
-    /// A branch failed: the next one, please. `left` is what it says is left of its budget.
-    fn branch_failed(&mut self, now: Instant, id: u64, reason: Reason, left: Option<u16>) {
+    /// A set-up's time is over: its branches are closed, and silence counts.
+    fn give_up(&mut self, now: Instant, id: u64) {
         let Some(circuit) = self.circuits.get_mut(&id) else { return };
         let State::Opening(attempt) = &mut circuit.state else { return };
-        if let Some(leg) = attempt.branch_failed(reason, left) {
-            self.legs.remove(now, &leg);
-        }
-        circuit.down = None;
-        if !attempt.alternatives.is_empty() {
-            self.counters.cranked_back += 1;
+        attempt.alternatives.clear();
+        self.events.extend(attempt.silent(now, now).map(|peer| Event::Evidence { peer, ok: false }));
+        let running: smallvec::SmallVec<[Leg; 2]> = attempt.running.iter().map(|running| running.leg).collect();
+        for leg in running {
+            self.send_close(leg, Reason::TimedOut);
+            self.end_branch(now, id, &leg, Reason::TimedOut, None);
         }
         self.try_next(now, id);
     }
 
-    /// Whether a leg is the branch that a set-up is trying.
+    /// A branch failed: the next one, please. `left` is what it says is left of its budget.
+    fn branch_failed(&mut self, now: Instant, id: u64, leg: &Leg, reason: Reason, left: Option<u16>) {
+        self.end_branch(now, id, leg, reason, left);
+        self.try_next(now, id);
+    }
+
+    /// Forgets a branch.
+    fn end_branch(&mut self, now: Instant, id: u64, leg: &Leg, reason: Reason, left: Option<u16>) {
+        let Some(circuit) = self.circuits.get_mut(&id) else { return };
+        let State::Opening(attempt) = &mut circuit.state else { return };
+        attempt.branch_failed(leg, reason, left);
+        self.legs.remove(now, leg);
+        self.counters.cranked_back += u64::from(!attempt.alternatives.is_empty());
+    }
+
+    /// Whether a leg is a branch that a set-up is trying.
     fn is_branch(&self, circuit: u64, leg: &Leg) -> bool {
-        let circuit = self.circuits.get(&circuit);
-        circuit.is_some_and(|c| matches!(c.state, State::Opening(_)) && c.down == Some(End::Link(*leg)))
+        match self.circuits.get(&circuit).map(|circuit| &circuit.state) {
+            Some(State::Opening(attempt)) => attempt.running.iter().any(|running| running.leg == *leg),
+            Some(State::Offered { .. } | State::Open) | None => false,
+        }
     }
 
     /// The circuit whose tried branch is this leg; counts a stray otherwise.
@@ -239,12 +253,23 @@ impl Paths {
             self.counters.forged += 1;
             self.events.push_back(Event::Evidence { peer: from, ok: false });
             self.send_close(down, Reason::Protocol);
-            return self.branch_failed(now, id, Reason::Protocol, None);
+            return self.branch_failed(now, id, &down, Reason::Protocol, None);
         }
         let rtt = now.saturating_since(attempt.started);
+        self.trails.note(circuit.setup, from);
         let parted = opened.parted || self.trails.parts(&attempt.avoid, &from);
-        circuit.state = State::Open;
+        let since = attempt.running.iter().find(|running| running.leg == down).map_or(now, |running| running.since);
+        self.events.extend(attempt.silent(now, since).map(|peer| Event::Evidence { peer, ok: false }));
         self.events.push_back(Event::Evidence { peer: from, ok: true });
+        let others: smallvec::SmallVec<[Leg; 2]> =
+            attempt.running.iter().map(|running| running.leg).filter(|leg| *leg != down).collect();
+        circuit.state = State::Open;
+        circuit.down = Some(End::Link(down));
+        for leg in others {
+            self.send_close(leg, Reason::Closed);
+            self.legs.remove(now, &leg);
+        }
+        let Some(circuit) = self.circuits.get(&id) else { return };
         self.timers.set(id, now + IDLE_TIME);
         match circuit.up {
             End::Local => {
@@ -272,8 +297,9 @@ impl Paths {
 
     /// A branch says that it cannot go on.
     fn handle_failed(&mut self, now: Instant, from: PeerId, failed: Failed) {
-        if let Some(id) = self.branch_of(&Leg::new(from, failed.label)) {
-            self.branch_failed(now, id, failed.reason, Some(failed.budget));
+        let leg = Leg::new(from, failed.label);
+        if let Some(id) = self.branch_of(&leg) {
+            self.branch_failed(now, id, &leg, failed.reason, Some(failed.budget));
         }
     }
 
@@ -285,7 +311,7 @@ impl Paths {
             return;
         };
         if self.is_branch(circuit, &leg) {
-            self.branch_failed(now, circuit, close.reason, None);
+            self.branch_failed(now, circuit, &leg, close.reason, None);
         } else {
             self.tear_down(now, circuit, close.reason, Some(leg));
         }
@@ -294,9 +320,9 @@ impl Paths {
     /// Ends a circuit and tells both sides, except the one that it was heard from.
     pub(super) fn tear_down(&mut self, now: Instant, id: u64, reason: Reason, heard_from: Option<Leg>) {
         let Some(circuit) = self.circuits.get(&id) else { return };
-        let ends = [Some(circuit.up), circuit.down];
         let was_opening = matches!(circuit.state, State::Opening(_));
-        for end in ends.into_iter().flatten() {
+        let ends: smallvec::SmallVec<[End; 4]> = circuit.ends().collect();
+        for end in ends {
             match end {
                 End::Link(leg) if Some(leg) != heard_from => self.send_close(leg, reason),
                 End::Link(_) => {}
@@ -319,9 +345,7 @@ impl Paths {
             self.legs.unbring(&up.peer);
             self.legs.remove(now, &up);
         }
-        if let Some(End::Link(down)) = circuit.down {
-            self.legs.remove(now, &down);
-        }
+        circuit.ends().skip(1).filter_map(End::leg).for_each(|leg| self.legs.remove(now, &leg));
     }
 
     /// Tells a neighbour that a path is no more.

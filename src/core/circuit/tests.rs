@@ -76,6 +76,85 @@ fn a_silent_branch_is_left_within_its_share_of_the_time() {
     assert_eq!(net.opened_hops(1, path), Some(2));
 }
 
+/// Each hop of a line asks one who swallows everything first. Were the time shared between a hop's branches, less than
+/// a thousandth would be left at the end.
+#[test]
+fn many_silent_branches_on_one_way_cost_half_a_second_each() {
+    let mut net = Net::line(8);
+    for hop in 1..7u8 {
+        net.routes.insert((hop, 8), vec![100 + hop, hop + 1]);
+        net.silent.insert(100 + hop);
+    }
+    let path = net.open(1, 8);
+    net.pass(Duration::from_millis(3500));
+    assert_eq!(net.opened_hops(1, path), Some(7));
+    assert_eq!(net.cell(1, path, b"x").map(|(at, ..)| at), Some(8));
+    assert!((1..7).all(|hop| net.events[&hop].contains(&Event::Evidence { peer: peer(100 + hop), ok: false })));
+    net.node(1).close(net.now, path, Reason::Closed);
+    net.run();
+    assert!((1..=8).all(|n| net.node(n).transit_count() == 0 && net.node(n).half_open == 0));
+}
+
+/// One that is only slow keeps its chance beside the next, and whoever answers first carries the path.
+#[test]
+fn a_slow_branch_is_kept_beside_the_next_and_closed_once_another_has_answered() {
+    let mut net = Net::diamond();
+    // 2 has to look elsewhere first; what it finds then comes second.
+    net.routes.insert((2, 4), vec![9]);
+    net.silent.insert(9);
+    let path = net.open(1, 4);
+    net.pass(Duration::from_millis(400));
+    assert_eq!((net.node(2).half_open, net.node(3).half_open), (1, 0));
+    net.pass(Duration::from_millis(200));
+    assert_eq!(net.opened_hops(1, path), Some(2));
+    assert_eq!((net.node(2).transit_count(), net.node(3).transit_count()), (0, 1));
+    assert_eq!(net.cell(1, path, b"x").map(|(at, ..)| at), Some(4));
+    // The other way round: the first answers while the second is still looking.
+    let mut net = Net::diamond();
+    net.routes.insert((2, 4), vec![9, 4]);
+    net.routes.insert((3, 4), vec![9]);
+    net.silent.insert(9);
+    let path = net.open(1, 4);
+    net.pass(Duration::from_secs(1));
+    assert_eq!(net.opened_hops(1, path), Some(2));
+    assert_eq!((net.node(2).transit_count(), net.node(3).transit_count()), (1, 0));
+    net.node(1).close(net.now, path, Reason::Closed);
+    net.run();
+    net.assert_empty();
+}
+
+/// However many branches run at once, each has half of what the one before it had: a set-up stays bounded.
+#[test]
+fn branches_beside_others_halve_the_budget() {
+    let mut net = Net::new(1);
+    let open = Open {
+        label: Label(0),
+        id: SetupId([7; 16]),
+        tag: [0; 16],
+        proof_hash: [0; 32],
+        hop_limit: 9,
+        budget: 100,
+        patience_ms: 9000,
+        avoid: Avoid { setups: [SetupId([1; 16]), SetupId([2; 16])].into_iter().collect(), strict: false },
+        way: Way::default(),
+        blob: Bytes::new(),
+    };
+    net.neighbours.insert(1, vec![2, 3, 4, 5]);
+    let known = Known { net: &net, me: 1 };
+    net.node(1).handle_message(net.now, peer(0), kind::PATH_OPEN, &open.encode(), &known).unwrap();
+    let mut given = Vec::new();
+    for second in 1..9 {
+        while let Some((_, kind, body)) = net.node(1).poll_transmit() {
+            if kind == kind::PATH_OPEN {
+                given.push(Open::decode(&body).unwrap().budget);
+            }
+        }
+        net.node(1).handle_timeout(net.now.after(Duration::from_secs(second)));
+    }
+    assert_eq!(given.len(), 4);
+    assert_eq!(given, [99, 48, 23, 10], "each silent one is charged half");
+}
+
 #[test]
 fn a_silent_only_way_times_out_in_ten_seconds_everywhere() {
     let mut net = Net::line(5);

@@ -1,10 +1,12 @@
 //! Routed datagrams: single messages toward a peer by the next-hop rule, and their answers
 //! back by per-hop tokens. The source is never named: a hop knows the previous one only.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::leases::Leases;
-use super::limits::{ANSWERS_MAX, HOPS_SLACK, TOKEN_LIFE};
+use super::limits::{ANSWERS_MAX, HOPS_SLACK, JUDGE_WAIT, JUDGE_WAIT_PER_METRIC, TOKEN_LIFE, WATCHED_MAX};
 use super::{Cost, Error, Event, Limits, RequestId, ReturnToken, Routing, SendError, To};
 use crate::crypto::PeerId;
 use crate::defence::{self, Defence};
@@ -30,18 +32,30 @@ struct Pending {
     asker: Asker,
     to: PeerId,
     answers_left: u8,
+    /// Who is to answer, where it must.
+    watched: Option<PeerId>,
+}
+
+/// A request to a landmark, which answers each: its silence tells of the hop that it went over, here as at every
+/// other node that it passed.
+pub(super) struct Watch {
+    pub landmark: PeerId,
+    pub cost: Cost,
+    pub hops_left: u16,
 }
 
 /// Datagrams whose answers may still come, by our token.
 pub(super) struct Datagrams {
     pending: Leases<[u8; 8], Pending>,
+    /// When those that are watched are judged.
+    watched: BTreeSet<(Instant, [u8; 8])>,
     requests: u64,
 }
 
 impl Datagrams {
     /// None yet.
     pub(super) fn new(limits: Limits) -> Self {
-        Self { pending: Leases::new(limits.tokens), requests: 0 }
+        Self { pending: Leases::new(limits.tokens), watched: BTreeSet::new(), requests: 0 }
     }
 
     /// Removes what is older than 30 s.
@@ -74,7 +88,7 @@ impl Routing {
         if payload.len() > PAYLOAD_MAX {
             return Err(SendError::TooLong);
         }
-        let near = self.next_hops(&to).first().copied();
+        let near = self.datagram_hops(&to, None).first().copied();
         let way = if near.is_some() { Way::default() } else { self.way_to(now, &to) };
         let (via, cost) = near.or_else(|| self.toward_way(&way).first().copied()).ok_or(SendError::NoRoute)?;
         let hops_left = self.hops_for(cost);
@@ -91,10 +105,39 @@ impl Routing {
         RequestId(self.datagrams.requests)
     }
 
-    /// A number for a request of our own that has one answer, and the token that goes with it.
-    pub(super) fn request(&mut self, now: Instant, via: PeerId) -> (RequestId, [u8; 8]) {
+    /// A number for a request of our own to a landmark, and the token that goes with it.
+    pub(super) fn request(&mut self, now: Instant, via: PeerId, watch: &Watch) -> (RequestId, [u8; 8]) {
         let request = self.fresh_request();
-        (request, self.lease(now, Asker::Ourselves(request), via, 1))
+        (request, self.lease_watched(now, Asker::Ourselves(request), via, watch))
+    }
+
+    /// A token of ours for a request to a landmark that goes to `to`, and has one answer.
+    pub(super) fn lease_watched(&mut self, now: Instant, asker: Asker, to: PeerId, watch: &Watch) -> [u8; 8] {
+        self.judge(now);
+        let token = self.lease(now, asker, to, 1);
+        // One that cannot get there would tell nothing, and anybody can send such.
+        let tells = token != NO_TOKEN && watch.hops_left >= watch.cost.0;
+        let watched = &mut self.datagrams.watched;
+        if tells
+            && watched.len() < WATCHED_MAX
+            && let Some(pending) = self.datagrams.pending.find(now, &token)
+        {
+            pending.watched = Some(watch.landmark);
+            watched.insert((now + JUDGE_WAIT + JUDGE_WAIT_PER_METRIC * u32::from(watch.cost.0), token));
+        }
+        token
+    }
+
+    /// Takes the silence of watched requests into account. One that is answered later counts again, as answered.
+    pub(super) fn judge(&mut self, now: Instant) {
+        while self.datagrams.watched.first().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, token)) = self.datagrams.watched.pop_first()
+        {
+            let Some(pending) = self.datagrams.pending.find(now, &token) else { continue };
+            if let Some(landmark) = pending.watched {
+                self.evidence.note(now, landmark, pending.to, false);
+            }
+        }
     }
 
     /// Hops that a datagram gets over a distance: half as much again, and some.
@@ -139,7 +182,7 @@ impl Routing {
         while token == NO_TOKEN || self.datagrams.pending.contains(&token) {
             token = self.rng.public_array();
         }
-        let pending = Pending { asker, to, answers_left };
+        let pending = Pending { asker, to, answers_left, watched: None };
         self.counters.leases_dropped +=
             u64::from(self.datagrams.pending.insert(owner, now + TOKEN_LIFE, token, pending));
         token
@@ -153,7 +196,7 @@ impl Routing {
             self.events.push_back(Event::Datagram { payload, neighbour: from, reply });
             return Ok(());
         }
-        let near = self.next_hops(&dest).into_iter().find(|(via, _)| *via != from);
+        let near = self.datagram_hops(&dest, Some(&from)).first().copied();
         let via = near.or_else(|| self.toward_way(&way).into_iter().find(|(via, _)| *via != from));
         let (Some((via, _)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
             self.counters.datagrams_dropped += 1;
@@ -177,9 +220,12 @@ impl Routing {
             return Ok(());
         };
         pending.answers_left -= 1;
-        let (asker, last) = (pending.asker, pending.answers_left == 0);
+        let (asker, last, watched) = (pending.asker, pending.answers_left == 0, pending.watched);
         if last {
             self.datagrams.pending.remove(&token);
+        }
+        if let Some(landmark) = watched {
+            self.evidence.note(now, landmark, from, true);
         }
         match asker {
             Asker::Ourselves(request) => {

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::datagram::Asker;
+use super::datagram::{Asker, Watch};
 use super::home::{gap, seat};
 use super::leases::Leases;
 use super::limits::{
-    DIRECTORIES_ASKED, DIRECTORIES_AT_ONCE, DIRECTORY_WAIT, DIRECTORY_WAIT_PER_METRIC, LOOKUPS_MAX, PLACE_CACHE_LIFE,
-    PLACE_LIFE,
+    DIRECTORIES, DIRECTORIES_ASKED, DIRECTORIES_AT_ONCE, DIRECTORY_WAIT, DIRECTORY_WAIT_PER_METRIC, LOOKUPS_MAX,
+    PLACE_CACHE_LIFE, PLACE_LIFE,
 };
 use super::{Error, Event, Limits, LookupId, RequestId, Routing, Timer, To};
 use crate::crypto::PeerId;
@@ -25,8 +25,12 @@ struct Search {
     askers: BTreeSet<LookupId>,
     /// Directories not asked yet, the nearest last.
     left: Vec<PeerId>,
-    /// Requests under way, and the neighbour that each went over while its silence was not noted.
-    open: BTreeMap<RequestId, Option<PeerId>>,
+    /// Those that were asked, and stayed silent so far, in that order; they are asked once more.
+    silent: Vec<PeerId>,
+    /// How often directories were asked.
+    asked: usize,
+    /// Requests under way: who was asked, and the neighbour that each went over while its silence was not noted.
+    open: BTreeMap<RequestId, (PeerId, Option<PeerId>)>,
 }
 
 /// Where a node is, as it said.
@@ -103,7 +107,8 @@ impl Routing {
             return self.events.push_back(Event::NotLocated { lookup, dest });
         }
         left.reverse();
-        let search = Search { askers: BTreeSet::from([lookup]), left, open: BTreeMap::new() };
+        let askers = BTreeSet::from([lookup]);
+        let search = Search { askers, left, silent: Vec::new(), asked: 0, open: BTreeMap::new() };
         self.directory.searches.insert(dest, search);
         if let Some(place) = self.directory.kept.find(now.instant, &dest).map(|(_, place)| place.clone()) {
             return self.located(now.instant, &place);
@@ -114,26 +119,37 @@ impl Routing {
     /// Asks the next directories, or gives up.
     pub(super) fn ask_directories(&mut self, now: Instant, dest: &PeerId) {
         let Some(search) = self.directory.searches.get_mut(dest) else { return };
-        for via in search.open.values_mut().filter_map(Option::take) {
+        for via in search.open.values_mut().filter_map(|(_, via)| via.take()) {
             self.evidence.note_neighbour(now, via, false);
         }
-        let at = search.left.len().saturating_sub(DIRECTORIES_AT_ONCE);
+        // The nearest, which should know, are asked once more before it is given up: their silence may be another's.
+        let again = search.left.is_empty() && search.asked <= DIRECTORIES_ASKED;
+        if again {
+            search.left = std::mem::take(&mut search.silent);
+            search.left.retain(|landmark| search.open.values().any(|(asked, _)| asked == landmark));
+            search.left.truncate(DIRECTORIES);
+            search.left.reverse();
+        }
+        let at_once = if again { DIRECTORIES } else { DIRECTORIES_AT_ONCE };
+        let at = search.left.len().saturating_sub(at_once);
         let next = search.left.split_off(at);
         if next.is_empty() {
             return self.search_failed(dest);
         }
+        search.silent.extend(next.iter().rev());
+        // Later ones go over other first hops, too.
+        let stage = search.asked / DIRECTORIES_AT_ONCE;
+        search.asked += if again { DIRECTORIES_ASKED } else { DIRECTORIES_AT_ONCE };
         let mut wait = DIRECTORY_WAIT;
         let me = self.me;
-        // Later ones go over other first hops, too.
-        let stage = DIRECTORIES_ASKED.saturating_sub(at + DIRECTORIES_AT_ONCE) / DIRECTORIES_AT_ONCE;
         for (turn, landmark) in next.into_iter().rev().filter(|landmark| *landmark != me).enumerate() {
-            let Some((_, cost)) = self.next_hops(&landmark).first().copied() else { continue };
+            let Some((_, cost)) = self.datagram_hops(&landmark, None).first().copied() else { continue };
             wait = wait.max(DIRECTORY_WAIT + DIRECTORY_WAIT_PER_METRIC * u32::from(cost.0));
             let payload = PlaceRequest::Get(*dest).encode();
             if let Some((request, via)) = self.send_place(now, landmark, payload, (stage + turn) / 2) {
                 self.directory.asked.insert(request, *dest);
                 if let Some(search) = self.directory.searches.get_mut(dest) {
-                    search.open.insert(request, Some(via));
+                    search.open.insert(request, (landmark, Some(via)));
                 }
             }
         }
@@ -196,10 +212,10 @@ impl Routing {
         payload: Bytes,
         turn: usize,
     ) -> Option<(RequestId, PeerId)> {
-        let hops = self.next_hops(&landmark);
+        let hops = self.datagram_hops(&landmark, None);
         let (via, cost) = hops.get(turn % hops.len().max(1)).copied()?;
-        let (request, token) = self.request(now, via);
         let hops_left = self.hops_for(cost);
+        let (request, token) = self.request(now, via, &Watch { landmark, cost, hops_left });
         let routed = Routed { dest: landmark, hops_left, token, way: Way::default(), payload };
         self.send(To::One(via), kind::PLACE, routed.encode());
         Some((request, via))
@@ -209,12 +225,13 @@ impl Routing {
     pub(super) fn handle_place(&mut self, now: Instant, from: PeerId, body: &[u8]) -> Result<(), Error> {
         let Routed { dest, hops_left, token, way, payload } = Routed::decode(body).map_err(Error::Malformed)?;
         if dest != self.me {
-            let via = self.next_hops(&dest).into_iter().find(|(via, _)| *via != from);
-            let (Some((via, _)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
+            let via = self.datagram_hops(&dest, Some(&from)).first().copied();
+            let (Some((via, cost)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
                 self.counters.datagrams_dropped += 1;
                 return Ok(());
             };
-            let token = self.lease(now, Asker::Neighbour(from, token), via, 1);
+            let watch = Watch { landmark: dest, cost, hops_left };
+            let token = self.lease_watched(now, Asker::Neighbour(from, token), via, &watch);
             self.send(To::One(via), kind::PLACE, Routed { dest, hops_left, token, way, payload }.encode());
             return Ok(());
         }

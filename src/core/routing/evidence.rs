@@ -39,14 +39,18 @@ impl Evidence {
 
     /// What a next hop costs on top.
     pub(super) fn penalty(&self, dest: &PeerId, next_hop: &PeerId) -> u16 {
-        let low = |score: Option<&Score>| score.is_some_and(|score| score.success < LOW);
-        if dest != next_hop && low(self.neighbours.get(next_hop)) {
+        if dest != next_hop && self.is_silent(next_hop) {
             SILENT_DEMOTION
-        } else if low(self.scores.get(&(*dest, *next_hop))) {
+        } else if is_low(self.scores.get(&(*dest, *next_hop))) {
             DEMOTION
         } else {
             0
         }
+    }
+
+    /// Whether a neighbour was seen to deliver nothing.
+    pub(super) fn is_silent(&self, next_hop: &PeerId) -> bool {
+        is_low(self.neighbours.get(next_hop))
     }
 
     /// Forgets what is old.
@@ -54,6 +58,11 @@ impl Evidence {
         self.scores.retain(|_, score| now - score.at < EVIDENCE_LIFE);
         self.neighbours.retain(|_, score| now - score.at < EVIDENCE_LIFE);
     }
+}
+
+/// Whether there is a score, and it is low.
+fn is_low(score: Option<&Score>) -> bool {
+    score.is_some_and(|score| score.success < LOW)
 }
 
 /// Takes one outcome into account: a moving average of a third's weight.

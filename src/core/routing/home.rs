@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::datagram::Asker;
+use super::datagram::{Asker, Watch};
 use super::limits::{
     DIRECTORIES, HOME_CHANGED, HOME_MAX, HOME_MIN, HOME_SPACING, JITTER_PERCENT, PUBLISH_WAIT, REGISTRATION_LOW,
     REGISTRATIONS, WAY_DENSE,
@@ -129,8 +129,7 @@ impl Routing {
             self.home.asked.pop_first();
         }
         let judged = self.home.judged;
-        for (request, (landmark, via)) in self.home.asked.iter().filter(|(request, _)| Some(**request) > judged) {
-            self.evidence.note(now, *landmark, *via, false);
+        for (request, (_, via)) in self.home.asked.iter().filter(|(request, _)| Some(**request) > judged) {
             self.evidence.note_neighbour(now, *via, false);
             self.home.judged = Some(*request);
         }
@@ -169,11 +168,11 @@ impl Routing {
     fn send_register(&mut self, now: Instant, landmark: PeerId) {
         // One that was not answered may have been eaten on its way: the next goes over another neighbour.
         let unanswered = self.home.asked.values().filter(|(asked, _)| *asked == landmark).count();
-        let hops = self.next_hops(&landmark);
+        let hops = self.datagram_hops(&landmark, None);
         let Some((via, cost)) = hops.get(unanswered % hops.len().max(1)).copied() else { return };
-        let (request, token) = self.request(now, via);
-        let way = Way::new(vec![Waypoint { short: short(&self.me), left: 0 }]);
         let hops_left = self.hops_for(cost);
+        let (request, token) = self.request(now, via, &Watch { landmark, cost, hops_left });
+        let way = Way::new(vec![Waypoint { short: short(&self.me), left: 0 }]);
         self.home.asked.insert(request, (landmark, via));
         self.send(To::One(via), kind::REGISTER, Register { landmark, hops_left, token, distance: 0, way }.encode());
     }
@@ -201,12 +200,12 @@ impl Routing {
             self.answer_token(from, token, payload.freeze());
             return Ok(());
         }
-        let via = self.next_hops(&landmark).into_iter().find(|(via, _)| *via != from);
-        let (Some((via, _)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
+        let via = self.datagram_hops(&landmark, Some(&from)).first().copied();
+        let (Some((via, cost)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
             self.counters.datagrams_dropped += 1;
             return Ok(());
         };
-        let token = self.lease(now, Asker::Neighbour(from, token), via, 1);
+        let token = self.lease_watched(now, Asker::Neighbour(from, token), via, &Watch { landmark, cost, hops_left });
         let register = Register { landmark, hops_left, token, distance: here, way: Way::new(points) };
         self.send(To::One(via), kind::REGISTER, register.encode());
         Ok(())
@@ -214,14 +213,14 @@ impl Routing {
 
     /// A landmark's answer to a registration of ours; `false` when it is to another request.
     pub(super) fn handle_registered(&mut self, now: Instant, request: RequestId, payload: &[u8]) -> bool {
-        let Some((landmark, via)) = self.home.asked.remove(&request) else { return false };
-        // That the neighbour passes things on was noted already.
-        self.evidence.note(now, landmark, via, true);
+        let Some((landmark, over)) = self.home.asked.remove(&request) else { return false };
         self.home.asked.retain(|_, (other, _)| *other != landmark);
         let Ok(way) = Way::decode(&mut Reader::new(payload)) else { return true };
         let begins = way.points().first().is_some_and(|first| first.short == short(&self.me));
         let ends = way.points().last().is_some_and(|last| last.short == short(&landmark));
         if begins && ends && way.points().len() <= LOCATOR_LEN_MAX {
+            // Routing's own choice, which it is compared with: this one may have gone around somebody.
+            let via = self.next_hops(&landmark).first().map_or(over, |(via, _)| *via);
             let before = self.home.registered.insert(landmark, Registered { way: way.clone(), via });
             if before.is_none_or(|before| before.way != way) {
                 self.home.kept_by.clear();

@@ -17,6 +17,7 @@ impl Routing {
     pub(super) fn look_around(&mut self, now: Instant) {
         let wait = self.rng.jitter(LOOK_AROUND, JITTER_PERCENT);
         self.timers.set(Timer::LookAround, now + wait);
+        self.judge(now);
         self.elect(now);
         self.check_home(now);
     }

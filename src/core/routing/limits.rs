@@ -204,6 +204,12 @@ pub const FOUND_LIFE: Duration = Duration::from_secs(600);
 
 /// A token of a routed datagram serves this long.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(30);
+/// A landmark's answer that is not there after this, and more per unit of its metric, counts against the next hop.
+pub const JUDGE_WAIT: Duration = Duration::from_secs(2);
+/// See [`JUDGE_WAIT`].
+pub const JUDGE_WAIT_PER_METRIC: Duration = Duration::from_millis(8);
+/// Requests to landmarks that are watched at once; others tell nothing.
+pub const WATCHED_MAX: usize = 512;
 /// Answers to one routed datagram.
 pub const ANSWERS_MAX: u8 = 16;
 /// Hops of slack that a datagram gets besides half its route's metric; as many again at random.

@@ -32,6 +32,39 @@ impl Routing {
         ranked.into_iter().take(ROUTES_MAX).map(|(_, via, cost)| (via, cost)).collect()
     }
 
+    /// Next hops for a single datagram toward a peer that came from one neighbour, if from any: best first. One that
+    /// was seen to swallow what goes there comes after everything else, ways that could loop and any neighbour
+    /// included: where a liar's short distance makes all true ones infeasible, or hides them from those whose own way
+    /// leads over us, these are the only way on. A datagram goes few hops more than its route has.
+    #[must_use]
+    pub(super) fn datagram_hops(&mut self, dest: &PeerId, from: Option<&PeerId>) -> NextHops {
+        let usable = self.next_hops(dest);
+        let entry = self.table.entries.get(dest).into_iter();
+        let unfit =
+            entry.flat_map(|entry| &entry.routes[entry.usable..]).map(|route| (route.via, Cost(route.metric())));
+        let all: NextHops = usable.into_iter().chain(unfit).collect();
+        let (mut last, first): (NextHops, NextHops) =
+            all.iter().copied().partition(|(via, _)| self.evidence.penalty(dest, via) > 0);
+        let mut hops = NextHops::new();
+        let mut add = |hop: (PeerId, Cost)| {
+            if hops.len() < ROUTES_MAX && Some(&hop.0) != from && hops.iter().all(|(via, _)| *via != hop.0) {
+                hops.push(hop);
+            }
+        };
+        let lost = first.iter().all(|(via, _)| Some(via) == from);
+        first.into_iter().for_each(&mut add);
+        if lost && let Some(cost) = all.iter().map(|(_, cost)| *cost).max() {
+            let count = u64::try_from(self.neighbours.len()).unwrap_or(u64::MAX);
+            let begin = usize::try_from(self.rng.public_below(count)).unwrap_or(0);
+            let others = self.neighbours.keys().cycle().skip(begin).take(self.neighbours.len());
+            let others =
+                others.filter(|via| !self.evidence.is_silent(via) && last.iter().all(|(known, _)| known != *via));
+            others.for_each(|via| add((*via, cost)));
+        }
+        last.drain(..).for_each(&mut add);
+        hops
+    }
+
     /// Next hops toward the peer that a path names by its tag. Looks at every known peer.
     #[must_use]
     pub fn next_hops_for_tag(&self, id: &[u8; 16], tag: &[u8; 16], way: &Way) -> Hops {
@@ -42,13 +75,28 @@ impl Routing {
         let live = self.table.entries.iter().filter(|(_, entry)| entry.live).map(|(dest, _)| dest);
         let known = self.neighbours.keys().chain(live).chain(self.probes.found_dests());
         let dest = known.into_iter().find(is_it);
-        let mut hops = dest.map_or_else(NextHops::new, |dest| self.next_hops(dest));
         // A set-up passes each hop once, so it may also try what could loop otherwise: where a liar's short distance
         // makes all true ones infeasible, these are the only way on.
+        let usable = dest.map_or_else(NextHops::new, |dest| self.next_hops(dest));
         let entry = dest.and_then(|dest| self.table.entries.get(dest)).into_iter();
         let unfit = entry.flat_map(|entry| &entry.routes[entry.usable..]);
         let unfit = unfit.map(|route| (route.via, Cost(route.metric())));
-        for hop in self.toward_way(way).into_iter().chain(unfit) {
+        let all: Vec<(PeerId, Cost)> = usable.into_iter().chain(self.toward_way(way)).chain(unfit).collect();
+        // Who was seen to swallow what goes there costs the time of others.
+        let swallows = |via: &PeerId| match dest {
+            Some(dest) => self.evidence.penalty(dest, via) > 0,
+            None => self.evidence.is_silent(via),
+        };
+        let (last, mut first): (Vec<_>, Vec<_>) = all.into_iter().partition(|(via, _)| swallows(via));
+        if first.is_empty()
+            && let Some((_, cost)) = last.first()
+        {
+            let begin = usize::from(id[0]);
+            let others = self.neighbours.keys().cycle().skip(begin).take(self.neighbours.len().min(ROUTES_MAX));
+            first.extend(others.filter(|via| !self.evidence.is_silent(via)).map(|via| (*via, *cost)));
+        }
+        let mut hops = NextHops::new();
+        for hop in first.into_iter().chain(last) {
             if hops.len() < ROUTES_MAX && hops.iter().all(|(via, _)| *via != hop.0) {
                 hops.push(hop);
             }

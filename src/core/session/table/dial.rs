@@ -8,8 +8,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::limits::{
-    CHANNELS_MAX, CONNECT_AFTER, DIALS_MAX, NO_ROUTE_AFTER, RETRY_FIRST, RETRY_JITTER, RETRY_MAX, SESSIONS_MAX,
-    STANDBY_AFTER, WAITING_MAX,
+    CHANNELS_MAX, CONNECT_AFTER, DIALS_MAX, NO_ROUTE_AFTER, NO_ROUTE_TRIES, RETRY_FIRST, RETRY_JITTER, RETRY_MAX,
+    SESSIONS_MAX, STANDBY_AFTER, WAITING_MAX,
 };
 use super::{
     Acting, Channel, CircuitFailure, ConnectId, Dial, End, Event, Failure, InitiatorEnd, Session, SessionId, Sessions,
@@ -202,7 +202,8 @@ impl Sessions {
         dial.last = why;
         dial.failures += 1;
         let wait = back_off(dial.failures);
-        let no_route_long = why == Failure::NoRoute && now.instant + wait > dial.started + NO_ROUTE_AFTER;
+        let long = dial.failures >= NO_ROUTE_TRIES && now.instant + wait > dial.started + NO_ROUTE_AFTER;
+        let no_route_long = why == Failure::NoRoute && long;
         if why == Failure::Rejected || no_route_long {
             self.fail_dial(now, id, why);
         } else {

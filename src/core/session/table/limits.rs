@@ -31,6 +31,9 @@ pub const OWNERS_MAX: usize = 256;
 pub const CONNECT_AFTER: Duration = Duration::from_secs(20);
 /// How long a handshake keeps trying when there is no route: long enough for a route request.
 pub const NO_ROUTE_AFTER: Duration = Duration::from_secs(3);
+/// Circuits that are tried before that counts: each goes around those before it, and one who swallows set-ups may have
+/// stood in the way of several.
+pub const NO_ROUTE_TRIES: u32 = 4;
 /// First wait before a circuit is tried again; doubles each time.
 pub const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Longest wait before a circuit is tried again.
