@@ -23,7 +23,7 @@ fn routers_that_lie_cut_nobody_off() {
     assert!(chosen.iter().all(|(from, to)| world.network.forwards(*from) && world.network.forwards(*to)));
     let results = pairs::run(&mut world.network, &chosen);
     let failed: Vec<_> = results.iter().filter(|pair| pair.hops.is_none()).collect();
-    assert!(failed.len() <= 1, "{failed:?}");
+    assert!(failed.is_empty(), "{failed:?}");
 }
 
 /// A tenth drops, denies or forges: values are found, and none that nobody put.

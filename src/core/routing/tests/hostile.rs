@@ -11,8 +11,9 @@ use crate::routing::import::next_hop_tag;
 use crate::routing::{Error, Limits, Routing};
 use crate::wire::kind;
 use crate::wire::routing::{
-    Advert, Element, Item, Marks, OriginProof, ProbeFound, RoutedAnswer, Subject, VICINITY_END,
+    Advert, Element, Item, Marks, OriginProof, PlaceRequest, ProbeFound, Routed, RoutedAnswer, Subject, VICINITY_END,
 };
+use crate::wire::way::Way;
 
 /// A destination that an attacker made up, with a proper key.
 pub(super) struct Invented {
@@ -242,4 +243,63 @@ fn garbage_of_every_kind_is_an_error_or_ignored() {
     }
     net.run_secs(60);
     assert_eq!(net.hops(0, 1), Some(1));
+}
+
+/// 4 asks 3 over 0, which has two ways there: over 1, which swallows everything, and over 2 and 5.
+fn two_ways() -> Net {
+    let mut net = Net::new(6, Limits::default());
+    [(4, 0), (0, 1), (1, 3), (0, 2), (2, 5), (5, 3)].into_iter().for_each(|(a, b)| net.link(a, b, 5));
+    net.greedy.insert(1);
+    net.run_secs(20);
+    net
+}
+
+/// Has 4 ask 3 for a place so many times, and says over whom 0 would pass the next one on.
+fn asked(net: &mut Net, times: usize) -> PeerId {
+    let (landmark, from) = (net.id(3), net.id(4));
+    for _ in 0..times {
+        let request = PlaceRequest::Get(PeerId([9; 32])).encode();
+        let now = net.now.instant;
+        net.nodes[4].send_place(now, landmark, request, 0).expect("there is a way");
+        net.drain(4);
+        net.run_secs(10);
+    }
+    net.nodes[0].datagram_hops(&landmark, Some(&from))[0].0
+}
+
+#[test]
+fn who_swallows_requests_is_gone_around_by_everybody_who_passed_them_on() {
+    let mut net = two_ways();
+    assert_eq!(asked(&mut net, 1), net.id(1));
+    assert_eq!(asked(&mut net, 1), net.id(2), "nobody told it but the silence");
+    let answers = net.nodes[4].counters();
+    asked(&mut net, 1);
+    assert_eq!(net.nodes[4].counters().answers_unsolicited, answers.answers_unsolicited);
+    // Routing's own choice is as before, and what it tells.
+    let landmark = net.id(3);
+    assert!(net.nodes[0].told().any(|told| told == (landmark, 2)));
+}
+
+#[test]
+fn requests_that_could_not_arrive_tell_nothing() {
+    let mut net = two_ways();
+    for n in 1..20 {
+        let payload = PlaceRequest::Get(PeerId([9; 32])).encode();
+        let routed = Routed { dest: net.id(3), hops_left: 1, token: [n; 8], way: Way::default(), payload };
+        net.inject(4, 0, kind::PLACE, &routed.encode()).unwrap();
+        net.run_secs(5);
+    }
+    assert_eq!(asked(&mut net, 0), net.id(1));
+}
+
+#[test]
+fn what_came_back_from_the_only_next_hop_goes_to_anybody_else() {
+    let mut net = Net::new(4, Limits::default());
+    [(0, 1), (1, 2), (1, 3)].into_iter().for_each(|(a, b)| net.link(a, b, 5));
+    net.run_secs(20);
+    let [dest, hop, other] = [2, 0, 3].map(|at| net.id(at));
+    assert_eq!(net.nodes[1].datagram_hops(&dest, None)[0].0, dest);
+    let others: Vec<PeerId> = net.nodes[1].datagram_hops(&dest, Some(&dest)).into_iter().map(|(via, _)| via).collect();
+    assert!(others.len() == 2 && others.contains(&hop) && others.contains(&other), "{others:?}");
+    assert!(net.nodes[1].datagram_hops(&PeerId([9; 32]), None).is_empty(), "whom nobody knows, nobody looks for");
 }

@@ -11,6 +11,7 @@ use crate::crypto::{PeerId, Scheme, SigningKey};
 use crate::rng::Rng;
 use crate::routing::{EpochState, Event, Limits, LinkCost, Routing, To};
 use crate::time::{Instant, Now};
+use crate::wire::kind;
 
 /// One way of a message: when, and a counter that keeps order.
 type Due = (Instant, u64);
@@ -32,6 +33,8 @@ pub(super) struct Net {
     pub(super) events: Vec<(usize, Event)>,
     pub(super) bytes: Vec<u64>,
     pub(super) check_loops: bool,
+    /// Nodes that pass nothing of others on, though they say the ways.
+    pub(super) greedy: BTreeSet<usize>,
     /// Adds up to as much again to every delay, so that messages overtake one another.
     pub(super) jitter: Option<Rng>,
     index: BTreeMap<PeerId, usize>,
@@ -50,6 +53,7 @@ impl Net {
             events: Vec::new(),
             bytes: vec![0; count],
             check_loops: true,
+            greedy: BTreeSet::new(),
             jitter: None,
             index: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -189,6 +193,10 @@ impl Net {
             self.now = self.now.after(next - self.now.instant);
             if message == Some(next) {
                 let (_, flight) = self.queue.pop_first().expect("a message");
+                let carried = matches!(flight.kind, kind::PLACE | kind::REGISTER | kind::ROUTED);
+                if carried && self.greedy.contains(&flight.to) {
+                    continue;
+                }
                 let from = self.id(flight.from);
                 let handled = self.nodes[flight.to].handle_message(self.now, from, flight.kind, &flight.body);
                 // A batch that was overtaken looks like one that is sent again.
