@@ -1,13 +1,15 @@
 //! Label-switched paths: a [`Paths`] machine per node opens its own, ends others', and
 //! carries those that pass through.
 //!
-//! A circuit is *opening* (one branch is being tried, others wait), *offered* (it ends here,
-//! the session layer thinks), or *open*. A branch that fails, stays silent, or answers without
-//! the destination's proof is given up and the next alternative tried, within the time,
-//! messages and hops that the set-up carries; then the previous hop is told, and does the same.
+//! A circuit is *opening* (branches are being tried, others wait), *offered* (it ends here, the
+//! session layer thinks), or *open*. A branch that fails, or answers without the destination's
+//! proof, is given up and the next alternative tried; one that stays silent gets the next for
+//! company, and whoever opens first carries the path. All of it happens within the time, messages
+//! and hops that the set-up carries; then the previous hop is told, and does the same.
 //!
-//! Timers: 10 s for a set-up, a share of it per branch, 10 min idle, 60 s until a label or a
-//! set-up id may be seen again. Bounds: `limits`. Deliberately missing: where to go
+//! Timers: 4 s and more for a set-up of ours, half a second and more until a branch gets company,
+//! 10 s for an end to think, 10 min idle, 60 s until a label or a set-up id may be seen again.
+//! Bounds: `limits`. Deliberately missing: where to go
 //! ([`NextHops`] is given), what blobs mean, queues (cells are answered with what to do), onion hops.
 
 mod attempt;
