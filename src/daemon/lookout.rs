@@ -100,8 +100,12 @@ pub fn note(len: usize) {
     LOOKOUT.note(nanos(START.elapsed()), len);
 }
 
-/// Looks, for as long as the process runs. One task of the runtime that reads inputs.
-pub async fn run() {
+/// Looks, for as long as the process runs. One task of the runtime that reads inputs. With more than one worker it does
+/// not: another of them then sleeps in the poll that this one would ask, and has to be woken all the same.
+pub async fn run(workers: usize) {
+    if workers > 1 {
+        return;
+    }
     let mut budget = Budget::at(START.elapsed());
     loop {
         LOOKOUT.starts.notified().await;
@@ -114,6 +118,8 @@ pub async fn run() {
             now = START.elapsed();
         }
         budget.spend(now);
+        // Out of budget, the next input begins anew with what has come in by then.
+        LOOKOUT.looks_until.store(0, Ordering::Relaxed);
     }
 }
 

@@ -227,7 +227,7 @@ async fn run(config: Config, paths: Paths, service: Service, guard: Option<PathB
         peers: loaded.peers,
         pool: crate::channel::Pool::within_limit(config.node.memory_limit),
     };
-    drop((tokio::spawn(crate::memory::trim()), tokio::spawn(crate::lookout::run())));
+    drop((tokio::spawn(crate::memory::trim()), tokio::spawn(crate::lookout::run(workers()))));
     let engine = tokio::spawn(Engine::run(parts, loaded.identities, engine_stopped));
     let mdns = start_mdns(&config, me, port, &dialler);
     let Service { notifier, watchdog, parked } = service;

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::legs::Leg;
-use super::limits::{BRANCH_MARGIN, HEDGE_SHARE, HEDGE_TIME, OPEN_TIME, SEEN_MAX, SEEN_TIME};
+use super::limits::{
+    BRANCH_MARGIN, HEDGE_SHARE, HEDGE_TIME, OPEN_TIME, OPEN_TIME_PER_DISTANCE, RESERVE_PART, SEEN_MAX, SEEN_TIME,
+};
 use super::{Reason, Way};
 use crate::crypto::PeerId;
 use crate::time::{Instant, micros};
@@ -55,36 +57,42 @@ pub(super) struct Running {
     pub given: u16,
     /// When it began.
     pub since: Instant,
+    /// When another may begin beside it.
+    pub late_at: Instant,
 }
 
 impl Attempt {
-    /// The next alternative to try, if there is one, and time, budget and hops for it. A branch that runs beside it is
-    /// charged half of what it took: had it that much to do, it would be far off the way.
+    /// The next alternative to try, if there is one, and time, budget and hops for it.
     pub fn next_branch(&mut self, now: Instant) -> Option<PeerId> {
-        let returned = self.running.last_mut().filter(|_| self.hedge_at <= now).map_or(0, Running::take_half);
-        self.budget = self.budget.saturating_add(returned);
         if self.alternatives.is_empty() {
             return None;
         }
         if self.deadline <= now {
-            self.last = Reason::TimedOut;
+            self.fail_as(Reason::TimedOut);
             return None;
         }
         if self.budget == 0 || self.hop_limit == 0 {
-            self.last = Reason::Limit;
+            // A branch that runs may bring some back.
+            self.hedge_at = self.deadline;
+            self.fail_as(Reason::Limit);
             return None;
         }
         Some(self.alternatives.remove(0))
     }
 
-    /// The message for a branch that begins now. It takes the whole budget along and brings back what is left.
+    /// The message for a branch that begins now. It takes the budget along but for a reserve for branches beside it,
+    /// and brings back what is left.
     pub fn begin(&mut self, now: Instant, leg: Leg) -> Open {
-        let given = self.budget.saturating_sub(1);
-        self.budget = 0;
-        self.running.push(Running { leg, given, since: now });
         let left = self.deadline.saturating_since(now);
-        let excess = left.saturating_sub(OPEN_TIME).mul_f64(HEDGE_SHARE);
-        self.hedge_at = now + HEDGE_TIME + excess;
+        let excess = left.saturating_sub(OPEN_TIME);
+        let distance = micros(excess) / micros(OPEN_TIME_PER_DISTANCE);
+        let parts = RESERVE_PART.saturating_add(u16::try_from(distance / 2).unwrap_or(u16::MAX));
+        let all = self.budget.saturating_sub(1);
+        self.budget = if self.alternatives.is_empty() { 0 } else { all / parts };
+        let given = all - self.budget;
+        let wait = HEDGE_TIME + excess.mul_f64(HEDGE_SHARE);
+        self.hedge_at = now + wait;
+        self.running.push(Running { leg, given, since: now, late_at: self.hedge_at });
         Open {
             label: leg.label,
             id: self.id,
@@ -105,36 +113,42 @@ impl Attempt {
         if self.alternatives.is_empty() { self.deadline } else { self.hedge_at.min(self.deadline) }
     }
 
-    /// A branch failed: `left` is what it says is left of its budget; a silent one is charged half.
-    pub fn branch_failed(&mut self, leg: &Leg, reason: Reason, left: Option<u16>) {
+    /// A branch failed: `left` is what it says is left of its budget; of a silent one nothing is.
+    pub fn branch_failed(&mut self, now: Instant, leg: &Leg, reason: Reason, left: Option<u16>) {
         let Some(at) = self.running.iter().position(|running| running.leg == *leg) else { return };
-        let mut running = self.running.remove(at);
-        self.budget = self.budget.saturating_add(match left {
-            Some(left) => left.min(running.given),
-            None => running.take_half(),
-        });
-        self.last = reason;
+        let Running { given, .. } = self.running.remove(at);
+        self.budget = self.budget.saturating_add(left.map_or(0, |left| left.min(given)));
+        self.fail_as(reason);
+        // Anybody can say so, but if nobody else answers soon it was the destination.
+        if reason == Reason::Refused && self.alternatives.is_empty() {
+            self.deadline = self.deadline.min(now + HEDGE_TIME);
+        }
     }
 
-    /// Branches that had time to say something and did not, while what was begun after them did.
-    pub fn silent(&self, now: Instant, before: Instant) -> impl Iterator<Item = PeerId> {
-        let silent = move |running: &&Running| running.since < before && now - running.since >= HEDGE_TIME;
-        self.running.iter().filter(silent).map(|running| running.leg.peer)
+    /// Why it fails if it does: what the destination says tells more than that others found no way, and this more than
+    /// silence.
+    fn fail_as(&mut self, reason: Reason) {
+        let tells = |reason| match reason {
+            Reason::Refused => 2,
+            Reason::TimedOut | Reason::Limit => 0,
+            _ => 1,
+        };
+        if tells(reason) >= tells(self.last) || self.last == Reason::Unreachable {
+            self.last = reason;
+        }
+    }
+
+    /// Those that a branch begun at `since` has overtaken although they had as long as a branch gets alone. At a hop
+    /// that found no way nobody is blamed: the silence may be the destination's, or of somebody far behind.
+    pub fn overtaken(&self, now: Instant, since: Instant) -> impl Iterator<Item = PeerId> {
+        let overtaken = move |running: &&Running| running.since < since && running.late_at <= now;
+        self.running.iter().filter(overtaken).map(|running| running.leg.peer)
     }
 }
 
 /// A time told in milliseconds, at most `max`.
 pub(super) fn patience(ms: u16, max: Duration) -> Duration {
     Duration::from_millis(u64::from(ms)).min(Duration::from_micros(micros(max)))
-}
-
-impl Running {
-    /// Takes half of its budget back: it is silent.
-    fn take_half(&mut self) -> u16 {
-        let half = self.given / 2;
-        self.given -= half;
-        half
-    }
 }
 
 /// Set-ups that were here in the last minute.

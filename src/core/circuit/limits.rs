@@ -41,11 +41,14 @@ pub const HOPS_MAX: u16 = 4608;
 /// Largest random offset of hop limits and hop counts: nobody reads the distance to an end off them.
 pub const HOP_OFFSET_MAX: u64 = 16;
 /// Messages that one set-up may cost all hops together; a hop clamps what it is told to this.
-pub const BUDGET_MAX: u16 = 8192;
+pub const BUDGET_MAX: u16 = 16_384;
 /// Messages that a set-up gets at least, and more per unit of the distance.
-pub const BUDGET_MIN: u16 = 512;
+pub const BUDGET_MIN: u16 = 4096;
 /// See [`BUDGET_MIN`].
-pub const BUDGET_PER_DISTANCE: u16 = 2;
+pub const BUDGET_PER_DISTANCE: u16 = 64;
+/// What a hop keeps of a set-up's messages for its other branches: a part in so many, and in so many more per two units of
+/// the distance that its time allows for. What all branches get together is never more than the hop got.
+pub const RESERVE_PART: u16 = 4;
 /// How long an end may think about a set-up.
 pub const SETUP_TIME: Duration = Duration::from_secs(10);
 /// How long a set-up of ours may take: several fit the time of a connection, each around the ways of those before.

@@ -40,7 +40,7 @@ impl End {
 /// Where a circuit stands.
 #[derive(Debug)]
 pub(super) enum State {
-    /// A branch is being tried.
+    /// Branches are being tried.
     Opening(Box<Attempt>),
     /// The session layer thinks.
     Offered {
@@ -271,7 +271,7 @@ impl Paths {
         self.timers.next()
     }
 
-    /// The next control message: neighbour, kind, body. One input makes at most one per circuit that it touches.
+    /// The next control message: neighbour, kind, body. One input makes at most five per circuit that it touches.
     pub fn poll_transmit(&mut self) -> Option<(PeerId, u8, Bytes)> {
         self.transmits.pop_front()
     }

@@ -185,8 +185,7 @@ impl Paths {
             return self.timers.set(id, attempt.wakes_at());
         }
         if !attempt.running.is_empty() {
-            attempt.alternatives.clear();
-            return self.timers.set(id, attempt.deadline);
+            return self.timers.set(id, attempt.wakes_at());
         }
         let (reason, budget) = (attempt.last, attempt.budget);
         match circuit.up {
@@ -199,12 +198,11 @@ impl Paths {
         self.remove(now, id);
     }
 
-    /// A set-up's time is over: its branches are closed, and silence counts.
+    /// A set-up's time is over: its branches are closed.
     fn give_up(&mut self, now: Instant, id: u64) {
         let Some(circuit) = self.circuits.get_mut(&id) else { return };
         let State::Opening(attempt) = &mut circuit.state else { return };
         attempt.alternatives.clear();
-        self.events.extend(attempt.silent(now, now).map(|peer| Event::Evidence { peer, ok: false }));
         let running: smallvec::SmallVec<[Leg; 2]> = attempt.running.iter().map(|running| running.leg).collect();
         for leg in running {
             self.send_close(leg, Reason::TimedOut);
@@ -223,7 +221,7 @@ impl Paths {
     fn end_branch(&mut self, now: Instant, id: u64, leg: &Leg, reason: Reason, left: Option<u16>) {
         let Some(circuit) = self.circuits.get_mut(&id) else { return };
         let State::Opening(attempt) = &mut circuit.state else { return };
-        attempt.branch_failed(leg, reason, left);
+        attempt.branch_failed(now, leg, reason, left);
         self.legs.remove(now, leg);
         self.counters.cranked_back += u64::from(!attempt.alternatives.is_empty());
     }
@@ -259,7 +257,7 @@ impl Paths {
         self.trails.note(circuit.setup, from);
         let parted = opened.parted || self.trails.parts(&attempt.avoid, &from);
         let since = attempt.running.iter().find(|running| running.leg == down).map_or(now, |running| running.since);
-        self.events.extend(attempt.silent(now, since).map(|peer| Event::Evidence { peer, ok: false }));
+        self.events.extend(attempt.overtaken(now, since).map(|peer| Event::Evidence { peer, ok: false }));
         self.events.push_back(Event::Evidence { peer: from, ok: true });
         let others: smallvec::SmallVec<[Leg; 2]> =
             attempt.running.iter().map(|running| running.leg).filter(|leg| *leg != down).collect();

@@ -80,19 +80,19 @@ fn a_silent_branch_is_left_within_its_share_of_the_time() {
 /// a thousandth would be left at the end.
 #[test]
 fn many_silent_branches_on_one_way_cost_half_a_second_each() {
-    let mut net = Net::line(8);
-    for hop in 1..7u8 {
-        net.routes.insert((hop, 8), vec![100 + hop, hop + 1]);
+    let mut net = Net::line(7);
+    for hop in 1..6u8 {
+        net.routes.insert((hop, 7), vec![100 + hop, hop + 1]);
         net.silent.insert(100 + hop);
     }
-    let path = net.open(1, 8);
-    net.pass(Duration::from_millis(3500));
-    assert_eq!(net.opened_hops(1, path), Some(7));
-    assert_eq!(net.cell(1, path, b"x").map(|(at, ..)| at), Some(8));
-    assert!((1..7).all(|hop| net.events[&hop].contains(&Event::Evidence { peer: peer(100 + hop), ok: false })));
+    let path = net.open(1, 7);
+    net.pass(Duration::from_secs(3));
+    assert_eq!(net.opened_hops(1, path), Some(6));
+    assert_eq!(net.cell(1, path, b"x").map(|(at, ..)| at), Some(7));
+    assert!((1..6).all(|hop| net.events[&hop].contains(&Event::Evidence { peer: peer(100 + hop), ok: false })));
     net.node(1).close(net.now, path, Reason::Closed);
     net.run();
-    assert!((1..=8).all(|n| net.node(n).transit_count() == 0 && net.node(n).half_open == 0));
+    assert!((1..=7).all(|n| net.node(n).transit_count() == 0 && net.node(n).half_open == 0));
 }
 
 /// One that is only slow keeps its chance beside the next, and whoever answers first carries the path.
@@ -123,9 +123,9 @@ fn a_slow_branch_is_kept_beside_the_next_and_closed_once_another_has_answered() 
     net.assert_empty();
 }
 
-/// However many branches run at once, each has half of what the one before it had: a set-up stays bounded.
+/// However many branches run at once, together they cost no more messages than the set-up may.
 #[test]
-fn branches_beside_others_halve_the_budget() {
+fn branches_beside_each_other_share_the_budget() {
     let mut net = Net::new(1);
     let open = Open {
         label: Label(0),
@@ -134,7 +134,7 @@ fn branches_beside_others_halve_the_budget() {
         proof_hash: [0; 32],
         hop_limit: 9,
         budget: 100,
-        patience_ms: 9000,
+        patience_ms: 4000,
         avoid: Avoid { setups: [SetupId([1; 16]), SetupId([2; 16])].into_iter().collect(), strict: false },
         way: Way::default(),
         blob: Bytes::new(),
@@ -152,7 +152,8 @@ fn branches_beside_others_halve_the_budget() {
         net.node(1).handle_timeout(net.now.after(Duration::from_secs(second)));
     }
     assert_eq!(given.len(), 4);
-    assert_eq!(given, [99, 48, 23, 10], "each silent one is charged half");
+    assert_eq!(given.iter().map(|budget| budget + 1).sum::<u16>(), 100, "{given:?}");
+    assert!(given[0] > 70 && given[1] > 10, "the best gets most: {given:?}");
 }
 
 #[test]

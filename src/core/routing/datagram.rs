@@ -32,8 +32,8 @@ struct Pending {
     asker: Asker,
     to: PeerId,
     answers_left: u8,
-    /// Who is to answer, where it must.
-    watched: Option<PeerId>,
+    /// Who is to answer, where it must, and when it is late.
+    watched: Option<(PeerId, Instant)>,
 }
 
 /// A request to a landmark, which answers each: its silence tells of the hop that it went over, here as at every
@@ -88,9 +88,9 @@ impl Routing {
         if payload.len() > PAYLOAD_MAX {
             return Err(SendError::TooLong);
         }
-        let near = self.datagram_hops(&to, None).first().copied();
-        let way = if near.is_some() { Way::default() } else { self.way_to(now, &to) };
-        let (via, cost) = near.or_else(|| self.toward_way(&way).first().copied()).ok_or(SendError::NoRoute)?;
+        let near = self.next_hops(&to).first().is_some_and(|(via, _)| self.evidence.penalty(&to, via) == 0);
+        let way = if near { Way::default() } else { self.way_to(now, &to) };
+        let (via, cost) = self.routed_hop(&to, &way, None).ok_or(SendError::NoRoute)?;
         let hops_left = self.hops_for(cost);
         let request = self.fresh_request();
         let asker = Asker::Ourselves(request);
@@ -116,14 +116,16 @@ impl Routing {
         self.judge(now);
         let token = self.lease(now, asker, to, 1);
         // One that cannot get there would tell nothing, and anybody can send such.
-        let tells = token != NO_TOKEN && watch.hops_left >= watch.cost.0;
+        let is_landmark = self.table.entries.get(&watch.landmark).is_some_and(|entry| entry.proof.is_landmark());
+        let tells = token != NO_TOKEN && watch.hops_left >= watch.cost.0 && is_landmark;
         let watched = &mut self.datagrams.watched;
         if tells
             && watched.len() < WATCHED_MAX
             && let Some(pending) = self.datagrams.pending.find(now, &token)
         {
-            pending.watched = Some(watch.landmark);
-            watched.insert((now + JUDGE_WAIT + JUDGE_WAIT_PER_METRIC * u32::from(watch.cost.0), token));
+            let late = now + JUDGE_WAIT + JUDGE_WAIT_PER_METRIC * u32::from(watch.cost.0);
+            pending.watched = Some((watch.landmark, late));
+            watched.insert((late, token));
         }
         token
     }
@@ -134,8 +136,10 @@ impl Routing {
             && let Some((_, token)) = self.datagrams.watched.pop_first()
         {
             let Some(pending) = self.datagrams.pending.find(now, &token) else { continue };
-            if let Some(landmark) = pending.watched {
-                self.evidence.note(now, landmark, pending.to, false);
+            let (to, watched) = (pending.to, pending.watched);
+            // What was under way on a link that is gone was lost with it.
+            if let Some((landmark, _)) = watched.filter(|_| self.neighbours.contains_key(&to)) {
+                self.evidence.note(now, landmark, to, false);
             }
         }
     }
@@ -196,12 +200,12 @@ impl Routing {
             self.events.push_back(Event::Datagram { payload, neighbour: from, reply });
             return Ok(());
         }
-        let near = self.datagram_hops(&dest, Some(&from)).first().copied();
-        let via = near.or_else(|| self.toward_way(&way).into_iter().find(|(via, _)| *via != from));
-        let (Some((via, _)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
+        let via = self.routed_hop(&dest, &way, Some(&from));
+        let (Some((via, cost)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
             self.counters.datagrams_dropped += 1;
             return Ok(());
         };
+        let hops_left = hops_left.min(self.hops_for(cost));
         let token = self.lease(now, Asker::Neighbour(from, token), via, ANSWERS_MAX);
         self.send(To::One(via), kind::ROUTED, Routed { dest, hops_left, token, way, payload }.encode());
         Ok(())
@@ -224,7 +228,8 @@ impl Routing {
         if last {
             self.datagrams.pending.remove(&token);
         }
-        if let Some(landmark) = watched {
+        if let Some((landmark, late)) = watched {
+            self.datagrams.watched.remove(&(late, token));
             self.evidence.note(now, landmark, from, true);
         }
         match asker {

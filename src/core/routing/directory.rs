@@ -1,6 +1,6 @@
 //! The directory: landmarks keep the places of the nodes whose ids in the DHT are nearest to
 //! theirs, and say them to whoever asks; and the look-up of a node over it. Two directories
-//! are asked at once, then the next ones; what a node itself signed is believed, from whomever.
+//! are asked at once, then the next ones, at last those that stayed silent once more; what a node itself signed is believed, from whomever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -224,12 +224,15 @@ impl Routing {
     /// A request to the directory: ours, or to be passed on.
     pub(super) fn handle_place(&mut self, now: Instant, from: PeerId, body: &[u8]) -> Result<(), Error> {
         let Routed { dest, hops_left, token, way, payload } = Routed::decode(body).map_err(Error::Malformed)?;
+        // Whoever passes on what the landmark will not answer would be blamed for its silence.
+        let asked = PlaceRequest::decode(&payload).map_err(Error::Malformed)?;
         if dest != self.me {
             let via = self.datagram_hops(&dest, Some(&from)).first().copied();
             let (Some((via, cost)), Some(hops_left)) = (via, hops_left.checked_sub(1)) else {
                 self.counters.datagrams_dropped += 1;
                 return Ok(());
             };
+            let hops_left = hops_left.min(self.hops_for(cost));
             let watch = Watch { landmark: dest, cost, hops_left };
             let token = self.lease_watched(now, Asker::Neighbour(from, token), via, &watch);
             self.send(To::One(via), kind::PLACE, Routed { dest, hops_left, token, way, payload }.encode());
@@ -238,9 +241,10 @@ impl Routing {
         let neighbour = self.neighbours.get_mut(&from).ok_or(Error::NotNeighbour)?;
         if !neighbour.places.take(now, 1) {
             self.counters.places_over_budget += 1;
+            self.answer_token(from, token, PlaceAnswer::Done.encode());
             return Ok(());
         }
-        let answer = match PlaceRequest::decode(&payload).map_err(Error::Malformed)? {
+        let answer = match asked {
             PlaceRequest::Put(place) => {
                 self.keep_place(now, from, place);
                 PlaceAnswer::Done

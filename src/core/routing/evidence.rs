@@ -1,4 +1,4 @@
-//! What the end-to-end layers saw: whether a next hop delivers toward a destination. One
+//! What was seen of answers, here and end to end: whether a next hop delivers toward a destination. One
 //! that does not costs more in this node's own choice for a while. A soft penalty, never
 //! advertised, and no reputation: research/routing.md §5.4.
 
@@ -39,7 +39,9 @@ impl Evidence {
 
     /// What a next hop costs on top.
     pub(super) fn penalty(&self, dest: &PeerId, next_hop: &PeerId) -> u16 {
-        if dest != next_hop && self.is_silent(next_hop) {
+        if dest == next_hop {
+            0
+        } else if self.is_silent(next_hop) {
             SILENT_DEMOTION
         } else if is_low(self.scores.get(&(*dest, *next_hop))) {
             DEMOTION

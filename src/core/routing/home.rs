@@ -205,7 +205,15 @@ impl Routing {
             self.counters.datagrams_dropped += 1;
             return Ok(());
         };
-        let token = self.lease_watched(now, Asker::Neighbour(from, token), via, &Watch { landmark, cost, hops_left });
+        let hops_left = hops_left.min(self.hops_for(cost));
+        let asker = Asker::Neighbour(from, token);
+        // One that is full before it gets there is dropped by whoever has it then, and not by its fault.
+        let fits = here.saturating_add(cost.0) < wire::routing::METRIC_END && points.len() <= LOCATOR_LEN_MAX / 2;
+        let token = if fits {
+            self.lease_watched(now, asker, via, &Watch { landmark, cost, hops_left })
+        } else {
+            self.lease(now, asker, via, 1)
+        };
         let register = Register { landmark, hops_left, token, distance: here, way: Way::new(points) };
         self.send(To::One(via), kind::REGISTER, register.encode());
         Ok(())

@@ -47,7 +47,7 @@ impl Routing {
     }
 
     /// Tells everybody that we are a landmark, or none any more.
-    fn set_landmark(&mut self, now: Instant, landmark: bool) {
+    pub(super) fn set_landmark(&mut self, now: Instant, landmark: bool) {
         self.stood = 0;
         self.origin.set_landmark(now, landmark);
         self.persist_epoch();

@@ -59,6 +59,8 @@ impl Limits {
 
 /// One part in so many of the vicinity is reserved, in equal shares for the nearest destinations of each neighbour.
 pub const RESERVED_PART: usize = 4;
+/// Neighbours that are looked at when a datagram or a set-up has nobody left to go to.
+pub const OTHERS_LOOKED_AT: usize = 8;
 /// Routes kept per destination.
 pub const ROUTES_MAX: usize = 4;
 /// Link costs are 1 to this.
@@ -207,7 +209,7 @@ pub const TOKEN_LIFE: Duration = Duration::from_secs(30);
 /// A landmark's answer that is not there after this, and more per unit of its metric, counts against the next hop.
 pub const JUDGE_WAIT: Duration = Duration::from_secs(2);
 /// See [`JUDGE_WAIT`].
-pub const JUDGE_WAIT_PER_METRIC: Duration = Duration::from_millis(8);
+pub const JUDGE_WAIT_PER_METRIC: Duration = Duration::from_millis(20);
 /// Requests to landmarks that are watched at once; others tell nothing.
 pub const WATCHED_MAX: usize = 512;
 /// Answers to one routed datagram.

@@ -1,6 +1,6 @@
 //! The answers to "which next hops lead there".
 
-use super::limits::ROUTES_MAX;
+use super::limits::{OTHERS_LOOKED_AT, ROUTES_MAX};
 use super::{Cost, Hops, NextHops, RouteStatus, Routing};
 use crate::crypto::{PeerId, path_tag};
 use crate::time::Now;
@@ -43,26 +43,33 @@ impl Routing {
         let unfit =
             entry.flat_map(|entry| &entry.routes[entry.usable..]).map(|route| (route.via, Cost(route.metric())));
         let all: NextHops = usable.into_iter().chain(unfit).collect();
-        let (mut last, first): (NextHops, NextHops) =
+        let (last, mut first): (NextHops, NextHops) =
             all.iter().copied().partition(|(via, _)| self.evidence.penalty(dest, via) > 0);
-        let mut hops = NextHops::new();
-        let mut add = |hop: (PeerId, Cost)| {
-            if hops.len() < ROUTES_MAX && Some(&hop.0) != from && hops.iter().all(|(via, _)| *via != hop.0) {
-                hops.push(hop);
-            }
-        };
-        let lost = first.iter().all(|(via, _)| Some(via) == from);
-        first.into_iter().for_each(&mut add);
-        if lost && let Some(cost) = all.iter().map(|(_, cost)| *cost).max() {
-            let count = u64::try_from(self.neighbours.len()).unwrap_or(u64::MAX);
-            let begin = usize::try_from(self.rng.public_below(count)).unwrap_or(0);
-            let others = self.neighbours.keys().cycle().skip(begin).take(self.neighbours.len());
-            let others =
-                others.filter(|via| !self.evidence.is_silent(via) && last.iter().all(|(known, _)| known != *via));
-            others.for_each(|via| add((*via, cost)));
+        if first.iter().all(|(via, _)| Some(via) == from)
+            && let Some(cost) = all.iter().map(|(_, cost)| *cost).max()
+        {
+            let start = PeerId(self.rng.public_array());
+            first.extend(self.others(&start, Some(dest)).map(|via| (via, cost)));
         }
-        last.drain(..).for_each(&mut add);
-        hops
+        in_order(first, last, from)
+    }
+
+    /// Some neighbours from one on, in the order of their ids, that were not seen to swallow what goes to a peer.
+    fn others<'a>(&'a self, start: &PeerId, dest: Option<&'a PeerId>) -> impl Iterator<Item = PeerId> + 'a {
+        let some = self.neighbours.range(*start..).chain(self.neighbours.range(..*start)).take(OTHERS_LOOKED_AT);
+        some.map(|(via, _)| *via).filter(move |via| match dest {
+            Some(dest) => self.evidence.penalty(dest, via) == 0,
+            None => !self.evidence.is_silent(via),
+        })
+    }
+
+    /// The next hop of a datagram that carries a way, from one neighbour if from any.
+    pub(super) fn routed_hop(&mut self, dest: &PeerId, way: &Way, from: Option<&PeerId>) -> Option<(PeerId, Cost)> {
+        let fits = |(via, _): &(PeerId, Cost)| Some(via) != from;
+        let delivers = |hop: &(PeerId, Cost)| fits(hop) && self.evidence.penalty(dest, &hop.0) == 0;
+        let known = self.next_hops(dest).into_iter().find(delivers);
+        let known = known.or_else(|| self.toward_way(way).into_iter().find(fits));
+        known.or_else(|| self.datagram_hops(dest, from).first().copied())
     }
 
     /// Next hops toward the peer that a path names by its tag. Looks at every known peer.
@@ -81,27 +88,21 @@ impl Routing {
         let entry = dest.and_then(|dest| self.table.entries.get(dest)).into_iter();
         let unfit = entry.flat_map(|entry| &entry.routes[entry.usable..]);
         let unfit = unfit.map(|route| (route.via, Cost(route.metric())));
-        let all: Vec<(PeerId, Cost)> = usable.into_iter().chain(self.toward_way(way)).chain(unfit).collect();
+        let all: NextHops = usable.into_iter().chain(self.toward_way(way)).chain(unfit).collect();
         // Who was seen to swallow what goes there costs the time of others.
         let swallows = |via: &PeerId| match dest {
             Some(dest) => self.evidence.penalty(dest, via) > 0,
             None => self.evidence.is_silent(via),
         };
-        let (last, mut first): (Vec<_>, Vec<_>) = all.into_iter().partition(|(via, _)| swallows(via));
+        let (last, mut first): (NextHops, NextHops) = all.into_iter().partition(|(via, _)| swallows(via));
         if first.is_empty()
-            && let Some((_, cost)) = last.first()
+            && let Some((_, cost)) = last.first().copied()
         {
-            let begin = usize::from(id[0]);
-            let others = self.neighbours.keys().cycle().skip(begin).take(self.neighbours.len().min(ROUTES_MAX));
-            first.extend(others.filter(|via| !self.evidence.is_silent(via)).map(|via| (*via, *cost)));
+            let mut start = [0; 32];
+            start[..16].copy_from_slice(id);
+            first.extend(self.others(&PeerId(start), dest).map(|via| (via, cost)));
         }
-        let mut hops = NextHops::new();
-        for hop in first.into_iter().chain(last) {
-            if hops.len() < ROUTES_MAX && hops.iter().all(|(via, _)| *via != hop.0) {
-                hops.push(hop);
-            }
-        }
-        Hops::Via(hops)
+        Hops::Via(in_order(first, last, None))
     }
 
     /// Next hops along a way: toward the known waypoint that makes the whole shortest, then toward others.
@@ -188,4 +189,19 @@ impl Routing {
         let live = self.table.entries.iter().filter(|(_, entry)| entry.live).map(|(dest, _)| dest);
         live.chain(bare).copied()
     }
+}
+
+/// The first few of some next hops, each once and not back where it came from. The best of those that come last keeps a
+/// place: what was seen of it may be wrong, or over.
+fn in_order(first: NextHops, last: NextHops, from: Option<&PeerId>) -> NextHops {
+    let mut hops = NextHops::new();
+    let mut add = |hop: (PeerId, Cost), max: usize| {
+        if hops.len() < max && Some(&hop.0) != from && hops.iter().all(|(via, _)| *via != hop.0) {
+            hops.push(hop);
+        }
+    };
+    let kept = usize::from(!last.is_empty());
+    first.into_iter().for_each(|hop| add(hop, ROUTES_MAX - kept));
+    last.into_iter().for_each(|hop| add(hop, ROUTES_MAX));
+    hops
 }
