@@ -1,5 +1,6 @@
 //! The phases of a run: the cold start, then each disturbance that was asked for, in the
-//! order kill, cut, re-join, split-merge, loss, liars, liars as storers, churn; they add up. Each phase settles, then is measured.
+//! order kill, cut, re-join, split-merge, loss, liars, liars as storers, churn; they add up. Each phase settles, then is
+//! measured.
 //!
 //! While it settles, routing tables are looked at twice a second for loops, bounds and
 //! changes; the last change is the time of convergence.

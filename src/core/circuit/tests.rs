@@ -67,7 +67,7 @@ fn a_branch_without_a_way_is_backed_out_of() {
 }
 
 #[test]
-fn a_silent_branch_is_left_within_its_share_of_the_time() {
+fn a_silent_branch_gets_the_next_for_company() {
     let mut net = Net::diamond();
     net.silent.insert(2);
     let path = net.open(1, 4);
@@ -77,7 +77,7 @@ fn a_silent_branch_is_left_within_its_share_of_the_time() {
 }
 
 /// Each hop of a line asks one who swallows everything first. Were the time shared between a hop's branches, less than
-/// a thousandth would be left at the end.
+/// a hundredth would be left at the end.
 #[test]
 fn many_silent_branches_on_one_way_cost_half_a_second_each() {
     let mut net = Net::line(7);

@@ -1,5 +1,5 @@
-//! What a neighbour may send that serves nobody: cells without a path, and what exceeds its own allowance. Within a budget that is a matter of course, for
-//! neighbours learn of a path's end later than we; beyond it the connection is not read for a while, so that whoever
+//! What a neighbour may send that serves nobody: cells without a path, and what exceeds its own allowance. Within a
+//! budget that is a matter of course, for neighbours learn of a path's end later than we; beyond it the connection is not read for a while, so that whoever
 //! floods waits for itself instead of taking the processor from the other neighbours.
 
 use std::time::Duration;
