@@ -22,6 +22,7 @@ pub mod pump;
 mod records;
 mod resolve;
 mod run;
+mod runtime;
 mod shell;
 pub mod socks;
 mod start;

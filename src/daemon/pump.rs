@@ -24,6 +24,7 @@ use tokio::net::{TcpStream, UdpSocket, UnixStream};
 use tokio::time::{Instant, sleep_until};
 
 use crate::channel::{Channel, ChannelError, ChannelReader, ChannelWriter};
+use crate::runtime::Steps;
 
 /// Bytes read at first, and from sockets that say little.
 const READ_LEN_MIN: usize = 4 * 1024;
@@ -125,6 +126,7 @@ pub fn reset(local: &impl AsFd) {
 async fn upward(local: &impl Local, writer: &mut ChannelWriter, count: &AtomicU64) -> Result<(), Broken> {
     let mut buffer = BytesMut::new();
     let mut room = READ_LEN_MIN;
+    let mut steps = Steps::default();
     loop {
         local.readable().await?;
         // What is read holds its whole buffer until it is sent: no larger one where memory is short.
@@ -147,6 +149,7 @@ async fn upward(local: &impl Local, writer: &mut ChannelWriter, count: &AtomicU6
                     room = (room / 2).max(READ_LEN_MIN);
                 }
                 writer.send(buffer.split().freeze()).await?;
+                steps.carry(n).await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => buffer = BytesMut::new(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -28,13 +28,10 @@ use crate::transport::mdns::Mdns;
 use crate::transport::{Clock, Dialler, Transport, listen};
 use crate::tun::book::AddressBook;
 use crate::tun::{self, Parking, TunConfig, TunHandle};
-use crate::{dns, socks, start};
+use crate::{dns, runtime, socks, start};
 
 /// Reloads that may wait.
 const RELOADS_LEN_MAX: usize = 4;
-
-/// Threads that run tasks at most: one engine feeds them all.
-const WORKERS_MAX: usize = 8;
 
 /// Runs `tarnetd`. Exit codes: 0 stopped or done, 1 failed, 2 usage or settings.
 #[must_use]
@@ -66,11 +63,7 @@ pub fn main() -> ExitCode {
     }
     raise_descriptors();
     crate::memory::set();
-    let mut builder = match flags.be_guard {
-        Some(_) => tokio::runtime::Builder::new_current_thread(),
-        None => tokio::runtime::Builder::new_multi_thread(),
-    };
-    let runtime = match builder.worker_threads(workers()).enable_all().build() {
+    let runtime = match runtime::build(flags.be_guard.is_some()) {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tarnetd: cannot start: {error}");
@@ -111,13 +104,6 @@ fn raise_descriptors() {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open descriptors stays as it is");
     }
-}
-
-/// Threads that run tasks: half of the processors. The rest is the kernel's and the programs' whose bytes we carry;
-/// and each more makes tasks that take turns, as those of one connection do, wake each other across processors.
-fn workers() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (processors / 2).clamp(1, WORKERS_MAX)
 }
 
 /// Logs one line each to stderr: UTC time, level, module.
@@ -227,7 +213,7 @@ async fn run(config: Config, paths: Paths, service: Service, guard: Option<PathB
         peers: loaded.peers,
         pool: crate::channel::Pool::within_limit(config.node.memory_limit),
     };
-    drop((tokio::spawn(crate::memory::trim()), tokio::spawn(crate::lookout::run(workers()))));
+    drop((tokio::spawn(crate::memory::trim()), tokio::spawn(crate::lookout::run(runtime::workers()))));
     let engine = tokio::spawn(Engine::run(parts, loaded.identities, engine_stopped));
     let mdns = start_mdns(&config, me, port, &dialler);
     let Service { notifier, watchdog, parked } = service;

@@ -8,6 +8,7 @@ use super::conn::{CloseReason, ConnEvent, FrameOpener, ToReader};
 use super::download::Download;
 use super::limits::{FRAME_LEN_MAX, HANDSHAKE_LEN_MAX, WARY};
 use super::pipe::FrameRead;
+use crate::runtime::Steps;
 
 /// Reads until the peer closes, something fails, or the node's task is gone.
 pub(super) async fn run<R: FrameRead>(
@@ -22,14 +23,16 @@ pub(super) async fn run<R: FrameRead>(
         Err(reason) => return reason,
     };
     let mut wary_until = None;
+    let mut steps = Steps::default();
     loop {
         let frame = match reader.read_frame(FRAME_LEN_MAX).await {
             Ok(Some(frame)) => frame,
             Ok(None) => return CloseReason::Peer,
             Err(error) => return error.into(),
         };
-        crate::lookout::note(frame.len());
-        download.take(frame.len()).await;
+        let len = frame.len();
+        crate::lookout::note(len);
+        download.take(len).await;
         if rest.has_changed().unwrap_or(false) {
             let until = *rest.borrow_and_update();
             if let Some(until) = until {
@@ -53,6 +56,7 @@ pub(super) async fn run<R: FrameRead>(
             tokio::task::yield_now().await;
         } else {
             wary_until = None;
+            steps.carry(len).await;
         }
     }
 }

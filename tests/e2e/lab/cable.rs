@@ -36,11 +36,13 @@ T"
         ));
     }
 
-    /// Makes the cable between two machines slow, both ways: so many Mbit/s, and a queue of that time.
+    /// Makes the cable between two machines slow, both ways: so many Mbit/s, and a queue of that time. The bucket holds
+    /// a millisecond: one that is shallower than a busy processor's timers are late loses what no wire loses.
     pub fn slow(&self, a: &Machine, b: &Machine, mbit: u32, queue: &str) {
+        let burst = (mbit * 125).max(16 * 1024);
         for (from, to) in [(a, b), (b, a)] {
             let (from, to) = (from.name(), to.name());
-            sh(&format!("tc -n {from} qdisc add dev to-{to} root tbf rate {mbit}mbit burst 16k latency {queue}"));
+            sh(&format!("tc -n {from} qdisc add dev to-{to} root tbf rate {mbit}mbit burst {burst} latency {queue}"));
         }
     }
 
