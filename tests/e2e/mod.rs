@@ -23,6 +23,7 @@ mod kills;
 mod lines;
 mod modes;
 mod names;
+mod networks;
 mod outlive;
 mod page;
 mod queues;

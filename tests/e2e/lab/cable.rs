@@ -54,16 +54,21 @@ T"
     /// A switch that machines share, with addresses from `address` (prefix of a /16 or /24), or
     /// none but the link-local IPv6 one where it is empty. Each machine gets `lan0`.
     pub fn switch(&self, machines: &[&Machine], addresses: &[&str]) {
-        let hub = self.machine("switch");
+        self.lan(0, machines, addresses);
+    }
+
+    /// The same for network `n` of several, in which each machine gets `lan` and that number.
+    pub fn lan(&self, n: u8, machines: &[&Machine], addresses: &[&str]) {
+        let hub = self.machine(&format!("switch{n}"));
         sh(&format!("ip -n {0} link add br0 type bridge mcast_snooping 0; ip -n {0} link set br0 up", hub.name()));
         for (at, machine) in machines.iter().enumerate() {
             let (hub, name) = (hub.name(), machine.name());
             sh(&format!(
-                "ip link add lan0 netns {name} type veth peer name port{at} netns {hub}
-                 ip -n {hub} link set port{at} master br0 up; ip -n {name} link set lan0 up"
+                "ip link add lan{n} netns {name} type veth peer name port{at} netns {hub}
+                 ip -n {hub} link set port{at} master br0 up; ip -n {name} link set lan{n} up"
             ));
             if let Some(address) = addresses.get(at) {
-                sh(&format!("ip -n {name} addr add {address} dev lan0"));
+                sh(&format!("ip -n {name} addr add {address} dev lan{n}"));
             }
         }
     }
