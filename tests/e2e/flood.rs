@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use nix::time::{ClockId, clock_gettime};
-use tarnet_core::crypto::{Group, PeerId, SigningKey, path_tag};
-use tarnet_core::link::{Config, ConnId, Links, Opener, Padding, Pin, Sealer, Transmit, limits};
+use tarnet_core::crypto::{PeerId, path_tag};
+use tarnet_core::link::limits;
 use tarnet_core::rng::Rng;
-use tarnet_core::time::Now;
 use tarnet_core::wire::kind;
 use tarnet_core::wire::link::put_message;
 use tarnet_core::wire::path::{Avoid, Label, Open, SetupId};
@@ -25,6 +24,7 @@ use tarnet_core::wire::way::Way;
 use super::lab::serve::{self, Body};
 use super::lab::{Lab, Machine, Trio, in_lab, socks, until, wait_for};
 use super::queues::strict;
+use super::raw::{Raw, now, read_frame};
 
 /// The relay's limit, MiB.
 const MEMORY_MIB: u64 = 256;
@@ -43,65 +43,7 @@ const HONEST_MBIT: u32 = 100;
 /// How long a flooder waits for the relay to take more before it looks whether it is over.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// An authentic link over TCP, without a node behind it.
-struct Raw {
-    stream: TcpStream,
-    sealer: Sealer,
-    opener: Opener,
-}
-
-/// A clock for keys.
-fn now(start: Instant) -> Now {
-    Now::ZERO.after(start.elapsed())
-}
-
-/// Writes a frame with its length.
-fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> std::io::Result<()> {
-    let length = u16::try_from(frame.len()).expect("a frame").to_le_bytes();
-    stream.write_all(&[&length[..], frame].concat())
-}
-
-/// Reads a frame.
-fn read_frame(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
-    let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut frame = vec![0; usize::from(u16::from_le_bytes(length))];
-    stream.read_exact(&mut frame)?;
-    Ok(frame)
-}
-
 impl Raw {
-    /// Links to an address with a key of the seed's. None where the relay has too many from here that are not links
-    /// yet, as flooders are that have said nothing.
-    fn link(address: SocketAddr, seed: u8, start: Instant) -> Option<Self> {
-        let config = Config {
-            keys: Arc::new(SigningKey::from_seed(&[seed; 32])),
-            network_key: None,
-            groups: vec![Group::X25519MlKem768, Group::X25519],
-            padding: Padding::None,
-            open: true,
-            aes: true,
-            max_inbound: 1,
-            max_outbound: 1,
-            upload_limit: None,
-            queue_max: limits::QUEUE_MAX,
-        };
-        let (mut links, conn) = (Links::new(config, Rng::from_seed([seed; 32])), ConnId(1));
-        let mut stream = TcpStream::connect(address).expect("the relay listens");
-        links.handle_dial(now(start), conn, Pin::None);
-        loop {
-            while let Some(transmit) = links.poll_transmit(now(start)) {
-                match transmit {
-                    Transmit::Handshake { frame, .. } => write_frame(&mut stream, &frame).ok()?,
-                    Transmit::Established { sealer, opener, .. } => return Some(Self { stream, sealer, opener }),
-                    _ => panic!("the handshake failed"),
-                }
-            }
-            let frame = read_frame(&mut stream).ok()?;
-            links.handle_frame(now(start), conn, &frame);
-        }
-    }
-
     /// Floods until told to stop or cut off; gives how many bytes went out.
     fn flood(self, what: u8, dest: PeerId, start: Instant, stop: &AtomicBool, sent: &AtomicU64) {
         let Self { stream, mut sealer, mut opener } = self;

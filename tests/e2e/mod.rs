@@ -2,6 +2,7 @@
 
 mod lab;
 
+mod adverts;
 mod agreement;
 mod channels;
 mod churn;
@@ -27,6 +28,7 @@ mod networks;
 mod outlive;
 mod page;
 mod queues;
+mod raw;
 mod secrets;
 mod tutorial;
 mod users;
