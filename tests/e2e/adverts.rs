@@ -2,7 +2,6 @@
 //! else loses a route or a record by it. `TARNET_E2E_ADVERTS` says how many of each (default 3,000);
 //! `TARNET_E2E_MEASURE=1` asserts the time of look-ups.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use tarnet_core::wire::way::Way;
 
 use super::lab::{Machine, Trio, in_lab, until, wait_for};
 use super::queues::strict;
-use super::raw::{Raw, now, read_frame};
+use super::raw::{Raw, now, read_frame, write_frame};
 
 /// What the flooded daemon may hold beyond what it held before.
 const MORE_MAX: u64 = 16 << 20;
@@ -33,13 +32,12 @@ const LOOKUPS: usize = 15;
 /// The flooder's seed.
 const SEED: u8 = 200;
 
-/// A destination that is not there, one step behind the flooder, with all that proves it.
-fn invented(rng: &mut Rng, from: &PeerId, number: u64) -> Item {
-    let keys = SigningKey::from_seed(&rng.public_array());
+/// An item of the flooder about a destination with these keys, so far behind it, with all that proves it.
+fn item(keys: &SigningKey, metric: u16, rng: &mut Rng, from: &PeerId, number: u64) -> Item {
     let id = keys.public().peer_id();
     let chain: [u8; 16] = rng.public_array();
-    // The element of (0, 1): the anchor is the rest of the first sequence number's stretch away.
-    let anchor = advance_element(&id, 1, VICINITY_END, &chain, u32::from(VICINITY_END) - 1);
+    // The element of (0, metric): the anchor is the rest of the first sequence number's stretch away.
+    let anchor = advance_element(&id, 1, VICINITY_END, &chain, u32::from(VICINITY_END - metric));
     let signature = keys.sign(Purpose::RouteOrigin, &[&OriginProof::signed_fields(1, &anchor, 0)]);
     let proof = OriginProof {
         key: keys.public().to_bytes().try_into().expect("a key"),
@@ -50,13 +48,16 @@ fn invented(rng: &mut Rng, from: &PeerId, number: u64) -> Item {
     };
     let hash = derive(Context::RouteTag, &[&from.0, &number.to_le_bytes(), &from.0]);
     let tag = [hash[0], hash[1], hash[2], hash[3]];
-    Item { subject: Subject::Proven(Box::new(proof)), seq: 0, metric: 1, tag, chain }
+    Item { subject: Subject::Proven(Box::new(proof)), seq: 0, metric, tag, chain }
 }
 
 /// The next three messages: an advertisement, an answer that nobody asked for, and a value to store.
 fn messages(keys: &SigningKey, dest: PeerId, number: u64, rng: &mut Rng) -> [(u8, Bytes); 3] {
     let from = keys.public().peer_id();
-    let mut advert = Advert::encode_unsigned(Marks::default(), number, &[invented(rng, &from, number)]);
+    let invented = SigningKey::from_seed(&rng.public_array());
+    // The first says who the flooder is: without its key nothing of it would be believed.
+    let told = if number == 1 { item(keys, 0, rng, &from, number) } else { item(&invented, 1, rng, &from, number) };
+    let mut advert = Advert::encode_unsigned(Marks::default(), number, &[told]);
     let signature = keys.sign(Purpose::RouteAdvert, &[&from.0, &advert]);
     advert.put_slice(&signature);
     let (_, block) = seal_content(&rng.public_array::<256>()).expect("it fits");
@@ -79,18 +80,20 @@ fn flood(address: SocketAddr, dest: PeerId, count: u64) -> u64 {
     });
     let (keys, mut rng) = (Raw::keys(SEED), Rng::from_seed([SEED; 32]));
     let (mut batch, mut sent) = (BytesMut::from(&[0][..]), 0);
+    let mut send = |batch: &mut BytesMut| {
+        let frame = sealer.seal(now(start), std::mem::replace(batch, BytesMut::from(&[0][..])));
+        write_frame(&mut stream, &frame).expect("the relay keeps the link");
+        sent += frame.len() as u64;
+    };
     for number in 1..=count {
         for (kind, body) in messages(&keys, dest, number, &mut rng) {
-            if batch.len() + body.len() + 8 > limits::BATCH_LEN_MAX / 2 || number == count {
-                let full = std::mem::replace(&mut batch, BytesMut::from(&[0][..]));
-                let frame = sealer.seal(now(start), full);
-                let length = u16::try_from(frame.len()).expect("a frame").to_le_bytes();
-                stream.write_all(&[&length[..], &frame].concat()).expect("the relay keeps the link");
-                sent += frame.len() as u64;
+            if batch.len() + body.len() + 8 > limits::BATCH_LEN_MAX / 2 {
+                send(&mut batch);
             }
             put_message(&mut batch, kind, &[], &body);
         }
     }
+    send(&mut batch);
     sent
 }
 
@@ -107,10 +110,14 @@ fn lookup(machine: &Machine, hash: &str, value: &str) -> f64 {
     times[LOOKUPS / 2]
 }
 
+/// A machine's routes.
+fn routes(machine: &Machine) -> Vec<Value> {
+    machine.json(&["routes"]).as_array().expect("a list").clone()
+}
+
 /// Whether the relay's routes lead straight to all of these.
 fn straight(relay: &Machine, peers: &[String]) -> bool {
-    let routes = relay.json(&["routes"]);
-    let routes = routes.as_array().expect("a list");
+    let routes = routes(relay);
     let leads = |peer: &String| {
         let straight = |route: &Value| route["peer_id"] == peer.as_str() && route["next_hop"] == peer.as_str();
         routes.iter().any(straight)
@@ -128,12 +135,14 @@ fn what_one_neighbour_advertises_answers_and_stores_costs_nobody_else_anything()
         let honest = [&trio.alice, &trio.bob].map(Machine::peer_id);
         let hash = trio.alice.json(&["dht", "put", "an honest value"])["hash"].as_str().expect("a hash").to_owned();
         until(20, "the relay has straight routes", || straight(&trio.relay, &honest));
-        let (before, time) = (trio.relay.memory("VmRSS"), lookup(&trio.bob, &hash, "an honest value"));
+        let time = lookup(&trio.bob, &hash, "an honest value");
+        let before = trio.relay.memory("VmRSS");
         let dest: PeerId = trio.relay.peer_id().parse().expect("a PeerId");
         let address = "10.77.3.2:7946".parse().expect("an address");
         let flooding = mallory.inside(move || std::thread::spawn(move || flood(address, dest, count)));
-        let (start, mut rounds, mut slowest) = (Instant::now(), 0, 0_f64);
+        let (start, mut rounds, mut slowest, mut most) = (Instant::now(), 0, 0_f64, 0);
         while !flooding.is_finished() || rounds == 0 {
+            most = most.max(routes(&trio.relay).len());
             assert!(straight(&trio.relay, &honest), "an honest route is lost");
             assert_eq!(trio.page().out, Trio::PAGE, "round {rounds}");
             slowest = slowest.max(lookup(&trio.bob, &hash, "an honest value"));
@@ -142,7 +151,7 @@ fn what_one_neighbour_advertises_answers_and_stores_costs_nobody_else_anything()
         let sent = flooding.join().expect("the flood was sent");
         let (peak, after) = (trio.relay.memory("VmHWM"), trio.relay.memory("VmRSS"));
         println!(
-            "{count} of each, {} MB in {:.0} s; memory {} KiB before, {} after, {} at most; median look-up {time:.1} ms \
+            "{count} of each, {} MB in {:.0} s; {most} routes at most; memory {} KiB before, {} after, {} at most; median look-up {time:.1} ms \
              before, {slowest:.1} in the slowest of {rounds} rounds beside it",
             sent / 1_000_000,
             start.elapsed().as_secs_f64(),
@@ -150,6 +159,7 @@ fn what_one_neighbour_advertises_answers_and_stores_costs_nobody_else_anything()
             after >> 10,
             peak >> 10,
         );
+        assert!(most > 100, "the relay took {most} routes at most: it believed none of it");
         assert!(peak <= before + MORE_MAX, "{peak} bytes, {before} before");
         assert!(straight(&trio.relay, &honest), "an honest route is lost");
         // What alice owns is still found by others.

@@ -26,7 +26,7 @@ pub fn now(start: Instant) -> Now {
 }
 
 /// Writes a frame with its length.
-fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> std::io::Result<()> {
+pub fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> std::io::Result<()> {
     let length = u16::try_from(frame.len()).expect("a frame").to_le_bytes();
     stream.write_all(&[&length[..], frame].concat())
 }
