@@ -26,7 +26,7 @@ fn figure(machine: &Machine, path: &str) -> u64 {
 }
 
 /// Processor time that a daemon has taken, milliseconds.
-fn cpu_ms(machine: &Machine) -> u64 {
+pub fn cpu_ms(machine: &Machine) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/stat", machine.pid())).expect("the daemon runs");
     // The name in brackets may hold anything; user and system time are the 14th and 15th field. proc_pid_stat(5)
     let fields: Vec<&str> = text.rsplit(')').next().expect("fields").split_whitespace().collect();

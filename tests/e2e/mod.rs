@@ -22,6 +22,7 @@ mod hostdns;
 mod idle;
 mod kills;
 mod lines;
+mod many;
 mod modes;
 mod names;
 mod networks;

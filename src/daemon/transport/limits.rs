@@ -40,6 +40,10 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// Silence after which the kernel probes a connection; the link's own pings are quicker.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Bytes under way on a TCP connection, the kernel's bookkeeping included: a bound, not a reservation, for what is not
+/// yet sent has its own. The kernel's default of 4 MiB counts as full at two thirds: a long line with losses, where
+/// what was overtaken lies there for some round trips, stands still with a window still open.
+pub const SENT_LEN_MAX: usize = 8 << 20;
 /// Connections that wait in the kernel for being accepted.
 pub const BACKLOG_LEN_MAX: i32 = 1024;
 /// Accepted connections beyond the configured links: room for handshakes and for the link layer to choose whom to drop.

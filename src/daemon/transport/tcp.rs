@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 
 use bytes::{Buf, BytesMut};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
 use tarnet_core::link::limits::{UNSENT_MAX, UNSENT_MIN};
@@ -21,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::limits::{FRAMES_PER_WRITE_MAX, KEEPALIVE_IDLE, READ_LEN_MAX, READ_LEN_MIN, READS_SMALL_MAX};
+use super::limits::{FRAMES_PER_WRITE_MAX, KEEPALIVE_IDLE, READ_LEN_MAX, READ_LEN_MIN, READS_SMALL_MAX, SENT_LEN_MAX};
 use super::pipe::{FrameRead, FrameWrite, Pipe, PipeError};
 
 /// Bytes of the length before a frame.
@@ -105,6 +106,10 @@ fn set_options(stream: &TcpStream, received_max: Option<usize>) -> io::Result<()
         socket.set_recv_buffer_size(len)?;
     }
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE))?;
+    // Needs CAP_NET_ADMIN, which the daemon has for its device; without it the kernel's own bound stays.
+    if let Err(error) = setsockopt(stream, sockopt::SndBufForce, &(SENT_LEN_MAX / 2)) {
+        tracing::debug!(%error, "the kernel keeps its own bound of bytes under way");
+    }
     socket.set_tcp_notsent_lowat(UNSENT_MIN)
 }
 
