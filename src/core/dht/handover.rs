@@ -162,7 +162,7 @@ impl<S: Store> Dht<S> {
 
     /// Sends one block to one contact, which forwards it to nobody and answers nothing.
     fn hand(&mut self, now: Now, key: &DhtKey, slot: &Slot, peer: PeerId) {
-        let Some(entry) = self.store.entry(key, slot).cloned() else { return };
+        let Some(entry) = self.store.entry(key, slot) else { return };
         if !self.handover.note(now.instant, &entry, slot, &peer) {
             return;
         }

@@ -81,7 +81,7 @@ pub const SIGNERS_PER_KEY: usize = 8;
 /// Blocks of our own that are kept and refreshed; further ones are published but not kept.
 pub const OWN_BLOCKS: usize = 4096;
 /// What one stored block costs beside its encoding, bytes.
-pub const BLOCK_OVERHEAD: usize = 512;
+pub const BLOCK_OVERHEAD: usize = 256;
 /// Blocks dropped as expired per step.
 pub const EXPIRE_PER_STEP: usize = 64;
 

@@ -423,7 +423,7 @@ impl<S: Store> Dht<S> {
 
     /// Publishes an own block again, if it is still there, and is not about to end.
     fn refresh_own(&mut self, now: Now, key: DhtKey, slot: Slot) {
-        let Some(entry) = self.store.entry(&key, &slot).filter(|entry| entry.own).cloned() else { return };
+        let Some(entry) = self.store.entry(&key, &slot).filter(|entry| entry.own) else { return };
         if entry.until.0.saturating_add(CLOCK_TOLERANCE_S) > now.unix.0 {
             self.start_put(now, None, entry.block, entry.until);
         }

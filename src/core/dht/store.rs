@@ -91,7 +91,7 @@ pub trait Store {
     /// The blocks under a key that have not ended.
     fn entries(&self, now: UnixTime, key: &DhtKey) -> Vec<Entry>;
     /// One block.
-    fn entry(&self, key: &DhtKey, slot: &Slot) -> Option<&Entry>;
+    fn entry(&self, key: &DhtKey, slot: &Slot) -> Option<Entry>;
     /// The lowest stored key above `after`.
     fn next_key(&self, after: Option<&DhtKey>) -> Option<DhtKey>;
     /// Ends the exemption of an own block.

@@ -41,9 +41,11 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// Silence after which the kernel probes a connection; the link's own pings are quicker.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// Bytes under way on a TCP connection, the kernel's bookkeeping included: a bound, not a reservation, for what is not
-/// yet sent has its own. The kernel's default of 4 MiB counts as full at two thirds: a long line with losses, where
-/// what was overtaken lies there for some round trips, stands still with a window still open.
-pub const SENT_LEN_MAX: usize = 8 << 20;
+/// yet sent has its own. The kernel by itself gives 4 MiB, and a socket counts as writable below two thirds of that. On a
+/// long line with losses, where what was overtaken lies there for some round trips, that stands still with the window
+/// still open; and on a fat line BBR does not leave its startup, which sends nearly three times what the line holds,
+/// before its window alone holds the sender up: it fills the line's queue and loses a tenth for as long as it lasts.
+pub const SENT_LEN_MAX: usize = 16 << 20;
 /// Connections that wait in the kernel for being accepted.
 pub const BACKLOG_LEN_MAX: i32 = 1024;
 /// Accepted connections beyond the configured links: room for handshakes and for the link layer to choose whom to drop.

@@ -1,4 +1,5 @@
-//! [`MemoryStore`]: every order it needs is an index, so each block costs O(log n).
+//! [`MemoryStore`]: every order it needs is an index, so each block costs O(log n). A full store holds 65,536 blocks, so
+//! it keeps them encoded, and its indices hold numbers in place of keys.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -6,27 +7,59 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::{Entry, Kept, Refused, Store, StoreLimits, StoreOp, Usage};
 use crate::crypto::{DhtKey, PeerId};
 use crate::defence::{self, Defence};
-use crate::dht::contacts::{Distance, distance};
 use crate::dht::limits::{BLOCK_OVERHEAD, SIGNERS_PER_KEY, STORE_SHARE};
 use crate::time::UnixTime;
-use crate::wire::block::{CLOCK_TOLERANCE_S, Kind, Slot, check_life};
+use crate::wire::block::{Block, CLOCK_TOLERANCE_S, Kind, Slot, check_life};
 
-/// Where a block stands in the order of eviction: the last goes first. Distance, then the soonest to end.
-type Rank = (Distance, Reverse<u64>, Slot);
+/// Where a block lies in [`MemoryStore::held`].
+type Place = u32;
+/// Where a block stands in the order of eviction: the last goes first. The first 64 bits of its distance, then the
+/// soonest to end. Blocks that agree in both are under one key, or were made to: among them any order is as good.
+type Rank = (u64, Reverse<u64>, Place);
+/// The first and the last in that order.
+const RANK_MIN: Rank = (0, Reverse(u64::MAX), 0);
+const RANK_MAX: Rank = (u64::MAX, Reverse(0), Place::MAX);
+
+/// A stored block.
+struct Held {
+    /// The block, encoded.
+    bytes: Box<[u8]>,
+    /// The end, seconds.
+    until: u64,
+    /// Whose share it is, by number; none for our own and those that were.
+    introducer: Option<u32>,
+    /// Bits of its proof of work.
+    bits: u32,
+    /// Ours.
+    own: bool,
+}
+
+/// The introducers, by number, so that a block holds four bytes of theirs.
+#[derive(Default)]
+struct Introducers {
+    numbers: BTreeMap<PeerId, u32>,
+    /// Who has which number, and what their blocks take.
+    all: Vec<(PeerId, Usage)>,
+    /// Numbers of nobody.
+    free: Vec<u32>,
+}
 
 /// Blocks in memory.
 pub struct MemoryStore {
     me: DhtKey,
     limits: StoreLimits,
-    entries: BTreeMap<(DhtKey, Slot), Entry>,
+    held: Vec<Option<Held>>,
+    /// Places of nothing.
+    free: Vec<Place>,
+    /// By the first 64 bits of the key.
+    keys: BTreeSet<(u64, Place)>,
     /// Everything but our own, in the order of eviction.
     ranks: BTreeSet<Rank>,
     /// The same, by introducer.
-    shares: BTreeSet<(Option<PeerId>, Rank)>,
-    /// What each introducer's blocks take.
-    used: BTreeMap<Option<PeerId>, Usage>,
+    shares: BTreeSet<(u32, Rank)>,
+    introducers: Introducers,
     /// Everything, by end.
-    ends: BTreeSet<(u64, DhtKey, Slot)>,
+    ends: BTreeSet<(u64, Place)>,
     /// Everything but our own.
     others: Usage,
     /// Our own.
@@ -39,9 +72,54 @@ pub struct MemoryStore {
     pub evicted: u64,
 }
 
-/// What an entry takes.
-fn cost(entry: &Entry) -> usize {
-    entry.block.encoded_len() + BLOCK_OVERHEAD
+/// The first 64 bits of a key.
+fn prefix(key: &DhtKey) -> u64 {
+    key.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+}
+
+impl Usage {
+    /// With one block more.
+    fn add(&mut self, bytes: usize) {
+        (self.blocks, self.bytes) = (self.blocks + 1, self.bytes + bytes);
+    }
+
+    /// With one block less.
+    fn remove(&mut self, bytes: usize) {
+        (self.blocks, self.bytes) = (self.blocks - 1, self.bytes - bytes);
+    }
+}
+
+impl Held {
+    /// What it takes.
+    fn cost(&self) -> usize {
+        self.bytes.len() + BLOCK_OVERHEAD
+    }
+}
+
+impl Introducers {
+    /// The number of an introducer that brought a block of so many bytes.
+    fn add(&mut self, peer: PeerId, bytes: usize) -> u32 {
+        let number = *self.numbers.entry(peer).or_insert_with(|| {
+            self.free.pop().unwrap_or_else(|| {
+                self.all.push((peer, Usage::default()));
+                u32::try_from(self.all.len() - 1).unwrap_or(u32::MAX)
+            })
+        });
+        let (whose, used) = &mut self.all[number as usize];
+        *whose = peer;
+        used.add(bytes);
+        number
+    }
+
+    /// Takes a block off; a number without blocks is free.
+    fn remove(&mut self, number: u32, bytes: usize) {
+        let (peer, used) = &mut self.all[number as usize];
+        used.remove(bytes);
+        if used.blocks == 0 {
+            self.numbers.remove(peer);
+            self.free.push(number);
+        }
+    }
 }
 
 impl MemoryStore {
@@ -51,10 +129,12 @@ impl MemoryStore {
         Self {
             me,
             limits,
-            entries: BTreeMap::new(),
+            held: Vec::new(),
+            free: Vec::new(),
+            keys: BTreeSet::new(),
             ranks: BTreeSet::new(),
             shares: BTreeSet::new(),
-            used: BTreeMap::new(),
+            introducers: Introducers::default(),
             ends: BTreeSet::new(),
             others: Usage::default(),
             own: Usage::default(),
@@ -79,8 +159,41 @@ impl MemoryStore {
     }
 
     /// Every entry, in order of its key.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+    pub fn iter(&self) -> impl Iterator<Item = Entry> {
+        std::iter::successors(self.next_key(None), |key| self.next_key(Some(key)))
+            .flat_map(|key| self.under(&key).into_iter().map(|(_, entry)| entry))
+    }
+
+    /// What lies at a place.
+    fn at(&self, place: Place) -> Option<&Held> {
+        self.held.get(place as usize)?.as_ref()
+    }
+
+    /// The key of what lies at a place.
+    fn key(&self, place: Place) -> Option<DhtKey> {
+        Block::key_of(&self.at(place)?.bytes)
+    }
+
+    /// The entry at a place.
+    fn read(&self, place: Place) -> Option<Entry> {
+        let held = self.at(place)?;
+        let introducer = held.introducer.map(|number| self.introducers.all[number as usize].0);
+        let block = Block::decode(&held.bytes).ok()?;
+        Some(Entry { block, until: UnixTime(held.until), introducer, own: held.own })
+    }
+
+    /// Everything under a key, by slot.
+    fn under(&self, key: &DhtKey) -> Vec<(Place, Entry)> {
+        let alike = self.keys.range((prefix(key), 0)..=(prefix(key), Place::MAX));
+        let places = alike.map(|(_, place)| *place).filter(|place| self.key(*place) == Some(*key));
+        let mut found: Vec<_> = places.filter_map(|place| Some((place, self.read(place)?))).collect();
+        found.sort_by_key(|(_, entry)| entry.block.slot());
+        found
+    }
+
+    /// One block and where it lies.
+    fn find(&self, key: &DhtKey, slot: &Slot) -> Option<(Place, Entry)> {
+        self.under(key).into_iter().find(|(_, entry)| entry.block.slot() == *slot)
     }
 
     /// Queues something to write down.
@@ -90,72 +203,78 @@ impl MemoryStore {
         }
     }
 
-    /// An entry's place in the order of eviction.
-    fn rank(&self, entry: &Entry, slot: Slot) -> Rank {
-        (distance(&self.me, &entry.block.key), Reverse(entry.until.0), slot)
+    /// Where a block stands in the order of eviction.
+    fn rank(&self, key: &DhtKey, until: u64, place: Place) -> Rank {
+        (prefix(&self.me) ^ prefix(key), Reverse(until), place)
     }
 
-    /// Enters into every index.
-    fn insert(&mut self, slot: Slot, entry: Entry) {
-        let (key, bytes) = (entry.block.key, cost(&entry));
-        self.ends.insert((entry.until.0, key, slot));
-        let usage = if entry.own {
-            &mut self.own
+    /// Enters into every index; gives the place.
+    fn insert(&mut self, entry: Entry) -> Place {
+        let (key, until) = (entry.block.key, entry.until.0);
+        let bytes = entry.block.encode().into_boxed_slice();
+        let mut held = Held { bytes, until, introducer: None, bits: entry.block.work_bits(), own: entry.own };
+        let cost = held.cost();
+        held.introducer = entry.introducer.filter(|_| !entry.own).map(|peer| self.introducers.add(peer, cost));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.held.push(None);
+            Place::try_from(self.held.len() - 1).unwrap_or(Place::MAX)
+        });
+        self.keys.insert((prefix(&key), place));
+        self.ends.insert((until, place));
+        if held.own {
+            self.own.add(cost);
         } else {
-            let rank = self.rank(&entry, slot);
+            let rank = self.rank(&key, until, place);
             self.ranks.insert(rank);
-            self.shares.insert((entry.introducer, rank));
-            let used = self.used.entry(entry.introducer).or_default();
-            (used.blocks, used.bytes) = (used.blocks + 1, used.bytes + bytes);
-            &mut self.others
-        };
-        (usage.blocks, usage.bytes) = (usage.blocks + 1, usage.bytes + bytes);
-        self.note(|| StoreOp::Put(Box::new(entry.clone())));
-        self.entries.insert((key, slot), entry);
+            self.shares.extend(held.introducer.map(|number| (number, rank)));
+            self.others.add(cost);
+        }
+        self.held[place as usize] = Some(held);
+        self.note(|| StoreOp::Put(Box::new(entry)));
+        place
     }
 
     /// Takes out of every index.
-    fn take(&mut self, key: &DhtKey, slot: &Slot) -> Option<Entry> {
-        let entry = self.entries.remove(&(*key, *slot))?;
-        let bytes = cost(&entry);
-        self.ends.remove(&(entry.until.0, *key, *slot));
-        let usage = if entry.own {
-            &mut self.own
+    fn take(&mut self, place: Place) -> Option<Entry> {
+        let entry = self.read(place)?;
+        let held = self.held[place as usize].take()?;
+        self.free.push(place);
+        let (key, cost) = (entry.block.key, held.cost());
+        self.keys.remove(&(prefix(&key), place));
+        self.ends.remove(&(held.until, place));
+        if held.own {
+            self.own.remove(cost);
         } else {
-            let rank = self.rank(&entry, *slot);
+            let rank = self.rank(&key, held.until, place);
             self.ranks.remove(&rank);
-            self.shares.remove(&(entry.introducer, rank));
-            if let Some(used) = self.used.get_mut(&entry.introducer) {
-                (used.blocks, used.bytes) = (used.blocks - 1, used.bytes - bytes);
-                if used.blocks == 0 {
-                    self.used.remove(&entry.introducer);
-                }
-            }
-            &mut self.others
-        };
-        (usage.blocks, usage.bytes) = (usage.blocks - 1, usage.bytes - bytes);
+            held.introducer.map(|number| self.shares.remove(&(number, rank)));
+            self.others.remove(cost);
+        }
+        if let Some(number) = held.introducer {
+            self.introducers.remove(number, cost);
+        }
         Some(entry)
     }
 
     /// Takes out and writes that down.
-    fn discard(&mut self, key: &DhtKey, slot: &Slot) -> Option<Entry> {
-        let entry = self.take(key, slot)?;
-        self.note(|| StoreOp::Remove { key: *key, slot: *slot });
-        Some(entry)
+    fn discard(&mut self, place: Place) {
+        if let Some(entry) = self.take(place) {
+            self.note(|| StoreOp::Remove { key: entry.block.key, slot: entry.block.slot() });
+        }
     }
 
     /// The signer that a crowded key gives up for one with `work` bits; `None` when there is room.
-    fn crowded_out(&self, key: &DhtKey, work: u32) -> Result<Option<Slot>, Refused> {
-        let under = self.entries.range((*key, Slot([0; 32]))..=(*key, Slot([0xff; 32])));
-        let others: Vec<_> = under.filter(|(_, entry)| !entry.own).collect();
+    fn crowded_out(&self, key: &DhtKey, work: u32) -> Result<Option<Place>, Refused> {
+        let mut others = self.under(key);
+        others.retain(|(_, entry)| !entry.own);
         if others.len() < SIGNERS_PER_KEY {
             return Ok(None);
         }
         let keeps = defence::on(Defence::WorkKeepsPlace);
-        let bits = |entry: &Entry| if keeps { entry.block.work_bits() } else { 0 };
-        let weakest = others.iter().map(|((_, slot), entry)| (bits(entry), entry.until.0, *slot)).min();
-        match weakest {
-            Some((bits, _, slot)) if !keeps || bits < work && defence::on(Defence::WorkTakesPlace) => Ok(Some(slot)),
+        let bits = |place: Place| self.at(place).map_or(0, |held| if keeps { held.bits } else { 0 });
+        let weakest = others.iter().min_by_key(|(place, entry)| (bits(*place), entry.until.0, entry.block.slot()));
+        match weakest.map(|(place, _)| (bits(*place), *place)) {
+            Some((bits, place)) if !keeps || bits < work && defence::on(Defence::WorkTakesPlace) => Ok(Some(place)),
             _ => Err(Refused::Crowded),
         }
     }
@@ -165,29 +284,32 @@ impl MemoryStore {
         usage.blocks > self.limits.blocks / parts || usage.bytes > self.limits.bytes / parts
     }
 
-    /// Evicts until the share of `introducer` and the whole are within their bounds; `false` when that
-    /// took out (`key`, `slot`) itself.
-    fn make_room(&mut self, introducer: Option<PeerId>, key: &DhtKey, slot: &Slot) -> bool {
+    /// Evicts until the share of whoever brought what lies at `place` and the whole are within their bounds; `false`
+    /// when that took out the block itself.
+    fn make_room(&mut self, place: Place) -> bool {
+        let number = self.at(place).and_then(|held| held.introducer);
         loop {
-            let used = self.used.get(&introducer).copied().unwrap_or_default();
-            let victim = if introducer.is_some() && self.above(used, STORE_SHARE) && defence::on(Defence::StoreShare) {
-                let top = (introducer, ([0xff; 64], Reverse(0), Slot([0xff; 32])));
-                self.shares.range(..=top).next_back().map(|(_, rank)| *rank)
+            let used = number.map_or_else(Usage::default, |number| self.introducers.all[number as usize].1);
+            let victim = if self.above(used, STORE_SHARE) && defence::on(Defence::StoreShare) {
+                let number = number.unwrap_or_default();
+                let mut shares = self.shares.range((number, RANK_MIN)..=(number, RANK_MAX));
+                shares.next_back().map(|(_, rank)| *rank)
             } else if self.above(self.others, 1) {
                 self.ranks.last().copied()
             } else {
-                return self.entries.contains_key(&(*key, *slot));
+                return true;
             };
-            let Some((far, _, victim)) = victim else { return true };
-            let at = DhtKey(distance(&self.me, &DhtKey(far)));
+            let Some((_, _, victim)) = victim else { return true };
             self.evicted += 1;
-            self.discard(&at, &victim);
+            self.discard(victim);
+            if victim == place {
+                return false;
+            }
         }
     }
 
-    /// Puts over what the slot holds, if the rules allow.
-    fn replace(&mut self, old: &Entry, slot: Slot, mut entry: Entry) -> Result<Kept, Refused> {
-        let key = entry.block.key;
+    /// Puts over what lies at a place, if the rules allow.
+    fn replace(&mut self, place: Place, old: &Entry, mut entry: Entry) -> Result<Kept, Refused> {
         let newer = match entry.block.kind {
             Kind::Content => false,
             Kind::Signed | Kind::Hello | Kind::Name if entry.block.sequence < old.block.sequence => {
@@ -208,11 +330,9 @@ impl MemoryStore {
         if entry == *old {
             return Ok(Kept::Same);
         }
-        let introducer = entry.introducer;
-        self.take(&key, &slot);
-        self.insert(slot, entry);
-        let kept = self.make_room(introducer, &key, &slot);
-        match (kept, newer) {
+        self.take(place);
+        let place = self.insert(entry);
+        match (self.make_room(place), newer) {
             (false, _) => Err(Refused::Full),
             (true, true) => Ok(Kept::Newer),
             (true, false) => Ok(Kept::Same),
@@ -223,58 +343,76 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn put(&mut self, now: UnixTime, mut entry: Entry) -> Result<Kept, Refused> {
         check_life(entry.until, now)?;
-        let (key, slot) = (entry.block.key, entry.block.slot());
-        if let Some(old) = self.entries.get(&(key, slot)).cloned() {
-            return self.replace(&old, slot, entry);
+        let key = entry.block.key;
+        if let Some((place, old)) = self.find(&key, &entry.block.slot()) {
+            return self.replace(place, &old, entry);
         }
         entry.own &= self.own.blocks < self.limits.own;
         if !entry.own
             && let Some(weak) = self.crowded_out(&key, entry.block.work_bits())?
         {
-            self.discard(&key, &weak);
+            self.discard(weak);
         }
-        let introducer = entry.introducer;
-        self.insert(slot, entry);
-        if self.make_room(introducer, &key, &slot) { Ok(Kept::New) } else { Err(Refused::Full) }
+        let place = self.insert(entry);
+        if self.make_room(place) { Ok(Kept::New) } else { Err(Refused::Full) }
     }
 
     fn entries(&self, now: UnixTime, key: &DhtKey) -> Vec<Entry> {
-        let under = self.entries.range((*key, Slot([0; 32]))..=(*key, Slot([0xff; 32])));
-        under.map(|(_, entry)| entry).filter(|entry| check_life(entry.until, now).is_ok()).cloned().collect()
+        let under = self.under(key).into_iter().map(|(_, entry)| entry);
+        under.filter(|entry| check_life(entry.until, now).is_ok()).collect()
     }
 
-    fn entry(&self, key: &DhtKey, slot: &Slot) -> Option<&Entry> {
-        self.entries.get(&(*key, *slot))
+    fn entry(&self, key: &DhtKey, slot: &Slot) -> Option<Entry> {
+        self.find(key, slot).map(|(_, entry)| entry)
     }
 
     fn next_key(&self, after: Option<&DhtKey>) -> Option<DhtKey> {
-        let from = after.map_or(std::ops::Bound::Unbounded, |key| std::ops::Bound::Excluded((*key, Slot([0xff; 32]))));
-        self.entries.range((from, std::ops::Bound::Unbounded)).next().map(|((key, _), _)| *key)
+        let mut from = after.map_or(0, prefix);
+        // Keys that agree in their first bits lie together: the lowest of those that come after, or of the next ones.
+        loop {
+            let mut group: Option<Option<DhtKey>> = None;
+            for (first, place) in self.keys.range((from, 0)..) {
+                if group.is_some() && *first != from {
+                    break;
+                }
+                from = *first;
+                let later = self.key(*place).filter(|key| after.is_none_or(|after| *key > *after));
+                group = match (group.flatten(), later) {
+                    (Some(least), Some(key)) => Some(Some(least.min(key))),
+                    (least, key) => Some(least.or(key)),
+                };
+            }
+            match group {
+                None => return None,
+                Some(Some(key)) => return Some(key),
+                Some(None) => from = from.checked_add(1)?,
+            }
+        }
     }
 
     fn disown(&mut self, key: &DhtKey, slot: &Slot) {
-        if let Some(mut entry) = self.take(key, slot) {
-            entry.own = false;
-            self.insert(*slot, entry);
-            self.make_room(None, key, slot);
+        let found = self.find(key, slot).and_then(|(place, _)| self.take(place));
+        if let Some(entry) = found {
+            let place = self.insert(Entry { own: false, ..entry });
+            self.make_room(place);
         }
     }
 
     fn expire(&mut self, now: UnixTime, most: usize) -> usize {
         let mut dropped = 0;
         while dropped < most {
-            let Some((until, key, slot)) = self.ends.first().copied() else { break };
+            let Some((until, place)) = self.ends.first().copied() else { break };
             if until.saturating_add(CLOCK_TOLERANCE_S) > now.0 {
                 break;
             }
-            self.discard(&key, &slot);
+            self.discard(place);
             dropped += 1;
         }
         dropped
     }
 
     fn next_expiry(&self) -> Option<UnixTime> {
-        self.ends.first().map(|(until, _, _)| UnixTime(until.saturating_add(CLOCK_TOLERANCE_S)))
+        self.ends.first().map(|(until, _)| UnixTime(until.saturating_add(CLOCK_TOLERANCE_S)))
     }
 
     fn poll_op(&mut self) -> Option<StoreOp> {
@@ -282,6 +420,6 @@ impl Store for MemoryStore {
     }
 
     fn usage(&self) -> Usage {
-        Usage { blocks: self.entries.len(), bytes: self.own.bytes + self.others.bytes }
+        Usage { blocks: self.own.blocks + self.others.blocks, bytes: self.own.bytes + self.others.bytes }
     }
 }

@@ -191,3 +191,40 @@ fn what_was_written_down_fills_a_new_store_alike() {
     assert_eq!(live.usage(), again.usage());
     assert_eq!(again.poll_op(), None, "loading writes nothing down again");
 }
+
+#[test]
+fn keys_that_agree_in_their_first_bits_stay_apart() {
+    let mut store = small(100);
+    let signer = SigningKey::from_seed(&[1; 32]);
+    let at = |key: DhtKey, sequence| {
+        Block::create(Kind::Name, key, &signer, sequence, UnixTime(NOW.0 + 100), Bytes::from_static(b"x")).unwrap()
+    };
+    // In an order that is not theirs; the last differ in the first bits, too.
+    let mut keys: Vec<DhtKey> =
+        [5u8, 1, 4, 2, 3].iter().map(|last| DhtKey([&[7; 63][..], &[*last]].concat().try_into().unwrap())).collect();
+    keys.extend([DhtKey([6; 64]), DhtKey([8; 64]), DhtKey([0xff; 64])]);
+    keys.iter().for_each(|key| assert_eq!(put(&mut store, at(*key, 1), peer(1)), Ok(Kept::New)));
+    let listed: Vec<_> = store.iter().map(|entry| entry.block.key).collect();
+    keys.sort_unstable();
+    assert_eq!(listed, keys);
+    for key in &keys {
+        assert_eq!(put(&mut store, at(*key, 2), peer(2)), Ok(Kept::Newer));
+        let held = store.entries(NOW, key);
+        assert_eq!(held.iter().map(|entry| (entry.block.key, entry.block.sequence)).collect::<Vec<_>>(), [(*key, 2)]);
+    }
+    assert_eq!((store.usage().blocks, store.next_key(keys.last())), (8, None));
+}
+
+#[test]
+fn an_introducer_whose_blocks_are_gone_leaves_its_number_and_its_share() {
+    let mut store = small(80);
+    for round in 1..=20u8 {
+        (0..12).for_each(|n| {
+            let _ = put(&mut store, block(n, round, 1, u64::from(round)), peer(round));
+        });
+        let held = store.iter().filter(|entry| entry.introducer == peer(round)).count();
+        assert_eq!((held, store.usage().blocks), (10, 10), "an eighth of 80");
+        store.expire(UnixTime(NOW.0 + u64::from(round) + crate::wire::block::CLOCK_TOLERANCE_S), 80);
+        assert_eq!(store.usage(), Usage::default());
+    }
+}

@@ -125,7 +125,7 @@ fn a_node_that_restarts_publishes_its_own_blocks_and_keeps_those_of_others() {
     net.run(Duration::from_secs(1));
     let (peer, other) = (net.peer(0), net.peer(1));
     let mut store = MemoryStore::new(dht_id(&peer), StoreLimits::default(), true);
-    store.load(net.now.unix, net.nodes[0].store.iter().cloned());
+    store.load(net.now.unix, net.nodes[0].store.iter());
     assert_eq!(store.usage().blocks, 2);
     net.nodes[0] = Dht::new(peer, Rng::from_seed([1; 32]), store, Limits::default());
     net.nodes[1] = Dht::new(

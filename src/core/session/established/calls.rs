@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::channel::{Channel, SendHalf, State, message_len_max};
 use super::event::{ChannelId, Event, OpenRequest, Side};
+use super::flow::window_max;
 use super::limits::{
     CHANNELS_MAX, DATAGRAM_LEN_MAX, EARLY_LEN_MAX, LABEL_LEN_MAX, MESSAGE_COST, MESSAGE_LEN_MAX, MESSAGES_BUFFER_MIN,
-    PROOF_LEN_MAX, SEND_BUFFER_MAX, SEND_BUFFER_MIN, SEND_BUFFER_SHARE, SESSION_SEND_BUFFER, WRITE_ENOUGH, WRITE_LOW,
+    PROOF_LEN_MAX, SEND_BUFFER_MIN, SEND_BUFFER_SHARE, SESSION_SEND_BUFFER, WRITE_ENOUGH, WRITE_LOW,
 };
 use super::sent::Control;
 use super::{Established, Violation};
@@ -145,7 +146,7 @@ impl Established {
             SendHalf::Stream(_) => (SEND_BUFFER_MIN, SEND_BUFFER_SHARE),
             SendHalf::Messages(_) => (MESSAGES_BUFFER_MIN, MESSAGE_LEN_MAX as u64 + MESSAGE_COST),
         };
-        let capacity = (2 * window).clamp(least, SEND_BUFFER_MAX);
+        let capacity = (2 * window).clamp(least, window_max(self.rtt_or_guess()));
         let buffered = channel.buffered();
         let share = share.saturating_sub(buffered);
         let session = SESSION_SEND_BUFFER.saturating_sub(self.send_buffered).max(share);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::limits::{CHANNEL_WINDOW_MAX, SESSION_TUNING_MAX, SESSION_WINDOW};
+use super::limits::{CHANNEL_WINDOW_MAX, CHANNEL_WINDOW_SHORT, LONG_ROUND_TRIP, SESSION_TUNING_MAX, SESSION_WINDOW};
 use super::stream_recv::Violation;
 use crate::time::Instant;
 
@@ -14,6 +14,11 @@ pub struct Window {
     size: u64,
     initial: u64,
     told_at: Instant,
+}
+
+/// Most bytes of one channel that may be under way, or wait to be, over a round trip.
+pub const fn window_max(rtt: Duration) -> u64 {
+    if rtt.as_micros() < LONG_ROUND_TRIP.as_micros() { CHANNEL_WINDOW_SHORT } else { CHANNEL_WINDOW_MAX }
 }
 
 impl Window {
@@ -38,7 +43,7 @@ impl Window {
             return false;
         }
         let quick = now.saturating_since(self.told_at) < rtt * 2;
-        if quick && self.size * 2 <= CHANNEL_WINDOW_MAX && session.tuned + self.size <= SESSION_TUNING_MAX {
+        if quick && self.size * 2 <= window_max(rtt) && session.tuned + self.size <= SESSION_TUNING_MAX {
             session.tuned += self.size;
             self.size *= 2;
         }
@@ -139,7 +144,12 @@ mod tests {
                 window.update(Instant::from_micros(step), window.limit(), rtt, &mut session);
             }
         }
-        assert_eq!(windows[0].size, CHANNEL_WINDOW_MAX);
+        assert_eq!(windows[0].size, CHANNEL_WINDOW_SHORT);
+        let (mut long, mut alone) = (Window::new(Instant::ZERO, CHANNEL_WINDOW_INITIAL), Session::new());
+        for step in 1..100 {
+            long.update(Instant::from_micros(step), long.limit(), LONG_ROUND_TRIP, &mut alone);
+        }
+        assert_eq!(long.size, CHANNEL_WINDOW_MAX);
         assert_eq!(session.tuned, windows.iter().map(Window::tuned).sum::<u64>());
         assert!(session.tuned <= SESSION_TUNING_MAX);
         let mut slow = Window::new(Instant::ZERO, CHANNEL_WINDOW_INITIAL);

@@ -75,18 +75,22 @@ pub const BURST_TIME: Duration = Duration::from_millis(2);
 pub const CHANNEL_WINDOW_INITIAL: u64 = 256 * 1024;
 /// Credit of a new channel of reliable messages, bytes: the longest, and others beside it.
 pub const MESSAGES_WINDOW_INITIAL: u64 = CHANNEL_WINDOW_INITIAL + MESSAGE_LEN_MAX as u64 + MESSAGE_COST;
-/// Most credit that auto-tuning gives one channel, bytes.
-pub const CHANNEL_WINDOW_MAX: u64 = 8 * 1024 * 1024;
+/// Most credit that auto-tuning gives one channel, bytes. The congestion control of a link looks for the capacity of a
+/// fat line with three times as much as that holds, and goes on losing a tenth until it has had its way.
+pub const CHANNEL_WINDOW_MAX: u64 = 16 * 1024 * 1024;
+/// The same where a round trip is short: more would only lie in memory, which is slower than what is in a cache.
+pub const CHANNEL_WINDOW_SHORT: u64 = 8 * 1024 * 1024;
+/// Round trip from which on it is not.
+pub const LONG_ROUND_TRIP: Duration = Duration::from_millis(25);
 /// Credit beyond the initial that all channels of a session share, bytes.
 pub const SESSION_TUNING_MAX: u64 = 32 * 1024 * 1024;
 /// Credit of a session, bytes: what tuning may give out, and 128 stalled channels besides.
 pub const SESSION_WINDOW: u64 = 2 * SESSION_TUNING_MAX;
-/// Bytes a channel may hold for sending (unsent and unacknowledged) at least, whatever the carrier's window.
+/// Bytes a channel may hold for sending (unsent and unacknowledged) at least, whatever the carrier's window. Twice that
+/// window beyond, up to what the peer may give credit for.
 pub const SEND_BUFFER_MIN: u64 = 512 * 1024;
 /// The same of a channel of reliable messages: two of the longest.
 pub const MESSAGES_BUFFER_MIN: u64 = 2 * (MESSAGE_LEN_MAX as u64 + MESSAGE_COST);
-/// The same at most: grows with twice the congestion window.
-pub const SEND_BUFFER_MAX: u64 = 8 * 1024 * 1024;
 /// Bytes all channels of a session may hold for sending ...
 pub const SESSION_SEND_BUFFER: u64 = 32 * 1024 * 1024;
 /// ... beyond this much, which each may hold whatever the others do: two packets.

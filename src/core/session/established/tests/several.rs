@@ -192,7 +192,7 @@ fn a_reader_that_reads_nothing_costs_the_one_beside_it_nothing_and_little_memory
     assert!(beside >= alone * 0.95, "{beside:.1} Mbit/s beside four that stall, {alone:.1} alone");
     let bound = 4 * super::super::limits::CHANNEL_WINDOW_INITIAL + super::super::limits::CHANNEL_WINDOW_MAX;
     assert!(most <= bound, "{most} bytes held, {bound} allowed");
-    assert!(net.ends[1].send_buffered <= 5 * super::super::limits::SEND_BUFFER_MAX);
+    assert!(net.ends[1].send_buffered <= 5 * super::super::limits::CHANNEL_WINDOW_MAX);
 }
 
 /// What a stream without loss carries of a line, over rate and delay: pinned, so that a change is seen as numbers. A
