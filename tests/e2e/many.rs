@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::net::{IpAddr, TcpStream};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,13 +62,13 @@ async fn serve(address: &str) {
 }
 
 /// Starts the server on a machine, as a program of its own: one has not descriptors for both ends.
-fn start_server(machine: &Machine, address: &str) {
+fn start_server(machine: &Machine, address: &str) -> Child {
     let exe = std::env::current_exe().expect("the test knows its own program");
     let mut command = machine.command(&[exe.to_str().expect("a path in UTF-8"), "--exact", TEST]);
     machine.start_command({
         command.env(SERVES, address).stdout(Stdio::null());
         command
-    });
+    })
 }
 
 /// Runs a task and those it starts, on this thread.
@@ -130,7 +130,7 @@ fn very_many_connections_share_and_idle_ones_cost_little() {
     let count = usize::try_from(idle).expect("few");
     in_lab(|lab| {
         let trio = Trio::cabled(lab);
-        start_server(&trio.alice, "127.0.0.1:4006");
+        let mut server = start_server(&trio.alice, "127.0.0.1:4006");
         trio.alice
             .service("many", "local = \"127.0.0.1:4006\"\nport = 80\nidentity = \"alice\"\nsubdomain = \"many\"\n");
         trio.start();
@@ -148,6 +148,7 @@ fn very_many_connections_share_and_idle_ones_cost_little() {
         );
         assert_eq!(whole, downloads);
         assert!(index >= JAIN_MIN || !strict(), "some get less than others: {index}");
+        server.kill().and_then(|()| server.wait()).expect("our child");
     });
 }
 
