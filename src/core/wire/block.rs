@@ -285,14 +285,6 @@ impl Block {
         Ok(block)
     }
 
-    /// The key of an encoded block, without the work of decoding all of it.
-    #[must_use]
-    pub fn key_of(bytes: &[u8]) -> Option<DhtKey> {
-        let mut reader = Reader::new(bytes);
-        reader.take(2).ok()?;
-        reader.array().ok().map(DhtKey)
-    }
-
     /// Reads a block from the front of what is left.
     ///
     /// # Errors

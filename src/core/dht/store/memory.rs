@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use super::{Entry, Kept, Refused, Store, StoreLimits, StoreOp, Usage};
 use crate::crypto::{DhtKey, PeerId};
@@ -51,8 +52,8 @@ pub struct MemoryStore {
     held: Vec<Option<Held>>,
     /// Places of nothing.
     free: Vec<Place>,
-    /// By the first 64 bits of the key.
-    keys: BTreeSet<(u64, Place)>,
+    /// By key, all of it: signers choose their keys, and whoever makes many that begin alike must not slow anybody down.
+    keys: BTreeSet<(DhtKey, Place)>,
     /// Everything but our own, in the order of eviction.
     ranks: BTreeSet<Rank>,
     /// The same, by introducer.
@@ -169,11 +170,6 @@ impl MemoryStore {
         self.held.get(place as usize)?.as_ref()
     }
 
-    /// The key of what lies at a place.
-    fn key(&self, place: Place) -> Option<DhtKey> {
-        Block::key_of(&self.at(place)?.bytes)
-    }
-
     /// The entry at a place.
     fn read(&self, place: Place) -> Option<Entry> {
         let held = self.at(place)?;
@@ -184,10 +180,9 @@ impl MemoryStore {
 
     /// Everything under a key, by slot.
     fn under(&self, key: &DhtKey) -> Vec<(Place, Entry)> {
-        let alike = self.keys.range((prefix(key), 0)..=(prefix(key), Place::MAX));
-        let places = alike.map(|(_, place)| *place).filter(|place| self.key(*place) == Some(*key));
+        let places = self.keys.range((*key, 0)..=(*key, Place::MAX)).map(|(_, place)| *place);
         let mut found: Vec<_> = places.filter_map(|place| Some((place, self.read(place)?))).collect();
-        found.sort_by_key(|(_, entry)| entry.block.slot());
+        found.sort_by_cached_key(|(_, entry)| entry.block.slot());
         found
     }
 
@@ -219,7 +214,7 @@ impl MemoryStore {
             self.held.push(None);
             Place::try_from(self.held.len() - 1).unwrap_or(Place::MAX)
         });
-        self.keys.insert((prefix(&key), place));
+        self.keys.insert((key, place));
         self.ends.insert((until, place));
         if held.own {
             self.own.add(cost);
@@ -240,7 +235,7 @@ impl MemoryStore {
         let held = self.held[place as usize].take()?;
         self.free.push(place);
         let (key, cost) = (entry.block.key, held.cost());
-        self.keys.remove(&(prefix(&key), place));
+        self.keys.remove(&(key, place));
         self.ends.remove(&(held.until, place));
         if held.own {
             self.own.remove(cost);
@@ -256,11 +251,11 @@ impl MemoryStore {
         Some(entry)
     }
 
-    /// Takes out and writes that down.
-    fn discard(&mut self, place: Place) {
-        if let Some(entry) = self.take(place) {
-            self.note(|| StoreOp::Remove { key: entry.block.key, slot: entry.block.slot() });
-        }
+    /// Takes out and writes that down; `false` when there was nothing.
+    fn discard(&mut self, place: Place) -> bool {
+        let Some(entry) = self.take(place) else { return false };
+        self.note(|| StoreOp::Remove { key: entry.block.key, slot: entry.block.slot() });
+        true
     }
 
     /// The signer that a crowded key gives up for one with `work` bits; `None` when there is room.
@@ -301,8 +296,7 @@ impl MemoryStore {
             };
             let Some((_, _, victim)) = victim else { return true };
             self.evicted += 1;
-            self.discard(victim);
-            if victim == place {
+            if !self.discard(victim) || victim == place {
                 return false;
             }
         }
@@ -367,27 +361,8 @@ impl Store for MemoryStore {
     }
 
     fn next_key(&self, after: Option<&DhtKey>) -> Option<DhtKey> {
-        let mut from = after.map_or(0, prefix);
-        // Keys that agree in their first bits lie together: the lowest of those that come after, or of the next ones.
-        loop {
-            let mut group: Option<Option<DhtKey>> = None;
-            for (first, place) in self.keys.range((from, 0)..) {
-                if group.is_some() && *first != from {
-                    break;
-                }
-                from = *first;
-                let later = self.key(*place).filter(|key| after.is_none_or(|after| *key > *after));
-                group = match (group.flatten(), later) {
-                    (Some(least), Some(key)) => Some(Some(least.min(key))),
-                    (least, key) => Some(least.or(key)),
-                };
-            }
-            match group {
-                None => return None,
-                Some(Some(key)) => return Some(key),
-                Some(None) => from = from.checked_add(1)?,
-            }
-        }
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded((*key, Place::MAX)));
+        self.keys.range((from, Bound::Unbounded)).next().map(|(key, _)| *key)
     }
 
     fn disown(&mut self, key: &DhtKey, slot: &Slot) {
