@@ -57,6 +57,12 @@ pub const UNSENT_MAX: u32 = 128 * 1024;
 /// The same on the slowest link, and on any before its speed is known.
 pub const UNSENT_MIN: u32 = 8 * 1024;
 
+/// The part of a round trip for which the transport holds bytes unsent on a long link ...
+pub const UNSENT_RTT_PART: u32 = 8;
+/// ... and how long that may be. A socket that runs dry between two batches tells a congestion control such as BBR that
+/// nobody wants more than it sends, and it never learns what the line holds.
+pub const UNSENT_TIME_MAX: Duration = Duration::from_millis(25);
+
 /// Frames per second at a constant rate, as far as their least and largest lengths allow.
 pub const CONSTANT_FRAMES_PER_S: u64 = 50;
 /// Frames at a constant rate that may be due at once, after a late timer.

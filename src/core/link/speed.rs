@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::limits::{
     BATCH_LEN_MAX, BATCH_LEN_SLOW, BATCH_TIME, BATCHES_OUTSTANDING, CELL_LEN_MAX, CELL_QUEUE_LOW, DELAY_TARGET,
-    DELAY_TARGET_CELLS, SPEED_SAMPLE, UNSENT_MAX, UNSENT_MIN,
+    DELAY_TARGET_CELLS, SPEED_SAMPLE, UNSENT_MAX, UNSENT_MIN, UNSENT_RTT_PART, UNSENT_TIME_MAX,
 };
 use crate::time::{Instant, micros};
 
@@ -75,7 +75,7 @@ impl Speed {
 
     /// The oldest batch was written; `waiting` says whether more is there. Gives the bytes that the transport
     /// should hold unsent from now on, if that changed.
-    pub(super) fn handle_written(&mut self, now: Instant, waiting: bool) -> Option<u32> {
+    pub(super) fn handle_written(&mut self, now: Instant, waiting: bool, rtt: Duration) -> Option<u32> {
         self.bytes += self.under_way.pop_front()? as u64;
         self.written_at = now;
         self.busy = waiting || self.asked.take();
@@ -87,7 +87,7 @@ impl Speed {
         let rate = self.rate.unwrap_or(sample);
         self.rate = Some(if sample > rate { sample } else { (rate * 3 + sample) / 4 });
         (self.since, self.bytes) = (now, 0);
-        self.change_of_unsent()
+        self.change_of_unsent(rtt)
     }
 
     /// Where a batch of more than one message ends.
@@ -123,8 +123,9 @@ impl Speed {
     }
 
     /// Bytes for the transport to hold unsent, if they differ enough from what it was told.
-    fn change_of_unsent(&mut self) -> Option<u32> {
-        let wanted = self.bytes_in(BATCH_TIME)?.clamp(UNSENT_MIN.into(), UNSENT_MAX.into());
+    fn change_of_unsent(&mut self, rtt: Duration) -> Option<u32> {
+        let time = (rtt / UNSENT_RTT_PART).clamp(BATCH_TIME, UNSENT_TIME_MAX);
+        let wanted = self.bytes_in(time)?.clamp(UNSENT_MIN.into(), UNSENT_MAX.into());
         let wanted = 1 << u32::try_from(wanted).unwrap_or(UNSENT_MAX).ilog2();
         // A rate between two powers must not send word with every sample.
         if wanted <= self.unsent && wanted * 2 >= self.unsent {
@@ -147,7 +148,7 @@ mod tests {
             assert!(speed.has_credit());
             speed.handle_sent(*now, len);
             *now = *now + Duration::from_micros(len as u64 * SECOND_US / bytes_per_s);
-            told.extend(speed.handle_written(*now, true));
+            told.extend(speed.handle_written(*now, true, Duration::ZERO));
         }
         told
     }
@@ -162,11 +163,26 @@ mod tests {
         assert!((Duration::from_millis(6)..Duration::from_millis(8)).contains(&speed.delay_target()));
         speed.handle_sent(now, 1);
         assert!(!speed.has_credit() && !speed.has_room(0), "one batch is under way on a slow link");
-        speed.handle_written(now, true);
+        speed.handle_written(now, true, Duration::ZERO);
         assert_eq!(run(&mut speed, &mut now, 125_000_000, 500), [UNSENT_MAX]);
         assert_eq!((speed.batch_len(), speed.delay_target()), (BATCH_LEN_MAX, DELAY_TARGET));
         speed.handle_sent(now, 1);
         assert!(speed.has_credit() && speed.has_room(CELL_QUEUE_LOW - 1) && !speed.has_room(CELL_QUEUE_LOW));
+    }
+
+    #[test]
+    fn a_long_link_holds_more_unsent() {
+        let mut told = Vec::new();
+        for rtt_ms in [1, 40, 100, 300] {
+            let mut speed = Speed::default();
+            for step in 1..100u64 {
+                speed.handle_sent(Instant::from_micros(step * 1_600), 10_000);
+                let rtt = Duration::from_millis(rtt_ms);
+                speed.handle_written(Instant::from_micros(step * 1_600 + 1_600), true, rtt);
+            }
+            told.push(speed.unsent);
+        }
+        assert_eq!(told, [16_384, 16_384, 65_536, UNSENT_MAX], "bytes at 6.25 MB/s");
     }
 
     #[test]
@@ -177,7 +193,7 @@ mod tests {
             assert!(speed.has_room(0));
             speed.handle_sent(Instant::from_micros(step * 50), speed.batch_len());
             let _ = speed.has_credit() || speed.has_room(0);
-            speed.handle_written(Instant::from_micros(step * 50 + 50), false);
+            speed.handle_written(Instant::from_micros(step * 50 + 50), false, Duration::ZERO);
         }
         assert!(speed.is_fast());
     }
@@ -189,7 +205,7 @@ mod tests {
             speed.handle_sent(now, 300);
             assert!(!speed.has_room(0), "and somebody asked for room");
             now = now + Duration::from_millis(1);
-            assert_eq!(speed.handle_written(now, false), None);
+            assert_eq!(speed.handle_written(now, false, Duration::ZERO), None);
             now = now + Duration::from_millis(50);
         }
         assert_eq!(speed.rate, None);

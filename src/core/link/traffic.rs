@@ -49,7 +49,8 @@ impl Links {
     pub fn handle_ready(&mut self, now: Now, conn: ConnId) {
         let Some(link) = self.link_mut(conn) else { return };
         let waiting = !link.scheduler.is_empty();
-        if let Some(len) = link.speed.handle_written(now.instant, waiting) {
+        let rtt = link.liveness.rtt();
+        if let Some(len) = link.speed.handle_written(now.instant, waiting, rtt) {
             self.transmits.push_back(Transmit::Unsent { conn, len });
         }
         self.activate(conn);
