@@ -9,7 +9,7 @@ use super::pacing::Pacer;
 use super::recovery::{NeverSent, Outcome, Recovery};
 use super::rtt::Rtt;
 use super::sent::SentFrame;
-use crate::time::{Instant, earliest};
+use crate::time::{Instant, earliest, micros};
 use crate::wire::session_packet::Ack;
 
 /// Why a carrier may not take a packet now.
@@ -120,6 +120,12 @@ impl Carrier {
     /// Whether what is in flight is less than `len` bytes beyond the window.
     pub const fn is_within(&self, len: u64) -> bool {
         self.recovery.in_flight() < self.cubic.window() + len
+    }
+
+    /// Bytes per second that get through while something is under way, by Little's law. The pace is no measure: the window
+    /// it comes from grows beyond what the path holds, where the link to the neighbour is what holds the sender up.
+    pub fn delivery_rate(&self) -> u64 {
+        self.recovery.in_flight().saturating_mul(1_000_000) / micros(self.rtt.smoothed()).max(1)
     }
 
     /// Takes an acknowledgement.

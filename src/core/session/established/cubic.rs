@@ -58,6 +58,9 @@ struct Rounds {
     last_min: Duration,
     min: Duration,
     samples: u32,
+    /// Whether the link to the neighbour held the sender up in this round: a longer round trip is its queue then, which
+    /// its own congestion control answers for.
+    held: bool,
     /// Baseline and rounds left of conservative slow start.
     cautious: Option<(Duration, u32)>,
 }
@@ -113,7 +116,8 @@ fn cube_root(value: u128) -> u64 {
 impl Cubic {
     /// The controller of a new carrier.
     pub const fn new() -> Self {
-        let rounds = Rounds { end: 0, last_min: Duration::MAX, min: Duration::MAX, samples: 0, cautious: None };
+        let rounds =
+            Rounds { end: 0, last_min: Duration::MAX, min: Duration::MAX, samples: 0, held: false, cautious: None };
         Self {
             window: WINDOW_INITIAL,
             threshold: u64::MAX,
@@ -136,6 +140,11 @@ impl Cubic {
     /// Whether it is still looking for the path's capacity.
     pub const fn slow_start(&self) -> bool {
         self.window < self.threshold
+    }
+
+    /// The link to the neighbour takes no more for now, though the window would.
+    pub const fn handle_held(&mut self) {
+        self.rounds.held = true;
     }
 
     /// Takes an acknowledgement.
@@ -169,6 +178,7 @@ impl Cubic {
         if rounds.samples >= ROUND_SAMPLES && rounds.last_min != Duration::MAX {
             let rise = (rounds.last_min / 8).clamp(RTT_RISE.0, RTT_RISE.1);
             match rounds.cautious {
+                _ if rounds.held => rounds.cautious = None,
                 None if rounds.min >= rounds.last_min + rise => rounds.cautious = Some((rounds.min, CAUTIOUS_ROUNDS)),
                 Some((baseline, _)) if rounds.min < baseline => rounds.cautious = None,
                 None | Some(_) => {}
@@ -179,6 +189,7 @@ impl Cubic {
             rounds.last_min = rounds.min;
             rounds.min = Duration::MAX;
             rounds.samples = 0;
+            rounds.held = false;
             if let Some((_, left)) = &mut rounds.cautious {
                 *left -= 1;
                 if *left == 0 {
@@ -372,13 +383,15 @@ mod tests {
         assert!(!cubic.slow_start());
     }
 
-    #[test]
-    fn rising_delay_ends_slow_start() {
-        let mut cubic = Cubic::new();
-        let mut now = Instant::ZERO;
-        let mut number = 0;
+    /// Twelve rounds in each of which a round trip takes ten milliseconds longer.
+    fn rising_delay(cubic: &mut Cubic, held: bool) {
+        let mut now = cubic.acked_at;
+        let mut number = cubic.rounds.end;
         for round in 0..12u64 {
             for _ in 0..10 {
+                if held {
+                    cubic.handle_held();
+                }
                 now = now + Duration::from_millis(1);
                 number += 1;
                 let sample = Some(Duration::from_millis(20 + 10 * round));
@@ -386,6 +399,21 @@ mod tests {
                 cubic.handle_ack(now, &step);
             }
         }
+    }
+
+    #[test]
+    fn rising_delay_ends_slow_start() {
+        let mut cubic = Cubic::new();
+        rising_delay(&mut cubic, false);
         assert!(!cubic.slow_start());
+    }
+
+    #[test]
+    fn the_delay_of_a_link_that_holds_the_sender_up_does_not() {
+        let mut cubic = Cubic::new();
+        rising_delay(&mut cubic, true);
+        assert!(cubic.slow_start());
+        rising_delay(&mut cubic, false);
+        assert!(!cubic.slow_start(), "but that of a path does");
     }
 }

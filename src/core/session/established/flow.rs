@@ -1,9 +1,12 @@
-//! Credit: how much a peer may send before somebody reads. Windows double while they are
-//! used up within two round trips, out of what a session's channels share.
+//! Credit: how much a peer may send before somebody reads. Windows double while they are used up within
+//! two round trips, out of what a session's channels share. Over long paths they keep ahead of a sender that
+//! itself doubles every round trip.
 
 use std::time::Duration;
 
-use super::limits::{CHANNEL_WINDOW_MAX, CHANNEL_WINDOW_SHORT, LONG_ROUND_TRIP, SESSION_TUNING_MAX, SESSION_WINDOW};
+use super::limits::{
+    CHANNEL_WINDOW_MAX, CHANNEL_WINDOW_SHORT, LONG_ROUND_TRIP, QUICK_LONG, SESSION_TUNING_MAX, SESSION_WINDOW,
+};
 use super::stream_recv::Violation;
 use crate::time::Instant;
 
@@ -42,10 +45,16 @@ impl Window {
         if consumed + self.size < self.limit + self.size / 2 {
             return false;
         }
-        let quick = now.saturating_since(self.told_at) < rtt * 2;
-        if quick && self.size * 2 <= window_max(rtt) && session.tuned + self.size <= SESSION_TUNING_MAX {
-            session.tuned += self.size;
-            self.size *= 2;
+        let elapsed = now.saturating_since(self.told_at);
+        let doublings = match rtt < LONG_ROUND_TRIP {
+            true => u32::from(elapsed < rtt * 2),
+            false => u32::from(elapsed < rtt) + u32::from(elapsed < rtt * QUICK_LONG),
+        };
+        for _ in 0..doublings {
+            if self.size * 2 <= window_max(rtt) && session.tuned + self.size <= SESSION_TUNING_MAX {
+                session.tuned += self.size;
+                self.size *= 2;
+            }
         }
         self.told_at = now;
         self.limit = consumed + self.size;
@@ -150,6 +159,14 @@ mod tests {
             long.update(Instant::from_micros(step), long.limit(), LONG_ROUND_TRIP, &mut alone);
         }
         assert_eq!(long.size, CHANNEL_WINDOW_MAX);
+        let far = LONG_ROUND_TRIP * 4;
+        let (mut ahead, mut own) = (Window::new(Instant::ZERO, CHANNEL_WINDOW_INITIAL), Session::new());
+        ahead.update(Instant::from_micros(90_000), ahead.limit(), far, &mut own);
+        assert_eq!(ahead.size, 4 * CHANNEL_WINDOW_INITIAL, "within a round trip");
+        ahead.update(Instant::from_micros(800_000), ahead.limit(), far, &mut own);
+        assert_eq!(ahead.size, 8 * CHANNEL_WINDOW_INITIAL, "within eight");
+        ahead.update(Instant::from_micros(1_700_000), ahead.limit(), far, &mut own);
+        assert_eq!(ahead.size, 8 * CHANNEL_WINDOW_INITIAL, "later");
         assert_eq!(session.tuned, windows.iter().map(Window::tuned).sum::<u64>());
         assert!(session.tuned <= SESSION_TUNING_MAX);
         let mut slow = Window::new(Instant::ZERO, CHANNEL_WINDOW_INITIAL);

@@ -7,6 +7,11 @@ pub const PACKET_LEN_MAX: usize = 16_384;
 /// Bytes of the largest packet that we send: four of them, as cells, fill a link's batch of 31 buckets, where
 /// four of the largest would not fit and three leave a quarter of it empty.
 pub const PACKET_LEN_FULL: usize = 15_840;
+/// The same where less than [`SLOW_RATE`] gets through: a slow link takes one cell a batch, and this one fills its
+/// eight buckets, where the other leaves a thirtieth of them empty.
+pub const PACKET_LEN_SLOW: usize = 16_340;
+/// Bytes per second below which some link on the way is likely to take one cell a batch.
+pub const SLOW_RATE: u64 = 40_000_000;
 /// Bytes of a packet buffer when only little waits to be sent.
 pub const PACKET_LEN_SMALL: usize = 2_048;
 /// Carriers of one session at once: in use, standing by, or draining. The one heard least lately goes.
@@ -82,6 +87,9 @@ pub const CHANNEL_WINDOW_MAX: u64 = 16 * 1024 * 1024;
 pub const CHANNEL_WINDOW_SHORT: u64 = 8 * 1024 * 1024;
 /// Round trip from which on it is not.
 pub const LONG_ROUND_TRIP: Duration = Duration::from_millis(25);
+/// Round trips within which half of a window is used up where it is to grow, on a long path. What such a path's queues
+/// and a link's resent bytes take is not in the round trip that a receiver knows.
+pub const QUICK_LONG: u32 = 8;
 /// Credit beyond the initial that all channels of a session share, bytes.
 pub const SESSION_TUNING_MAX: u64 = 32 * 1024 * 1024;
 /// Credit of a session, bytes: what tuning may give out, and 128 stalled channels besides.

@@ -5,7 +5,9 @@ use bytes::{BufMut, BytesMut};
 use super::Established;
 use super::channel::{Channel, SendHalf, State};
 use super::event::{CarrierId, ChannelId};
-use super::limits::{INTERACTIVE_STREAK, PACKET_LEN_FULL, PACKET_LEN_SMALL, SEPARATE_BELOW};
+use super::limits::{
+    INTERACTIVE_STREAK, PACKET_LEN_FULL, PACKET_LEN_SLOW, PACKET_LEN_SMALL, SEPARATE_BELOW, SLOW_RATE,
+};
 use super::recovery::{Sent, SentFrames};
 use super::schedule::Load;
 use super::sent::{Control, SentFrame};
@@ -14,7 +16,7 @@ use crate::wire::session_packet::{
     Ack, FRAME_LEN_SMALL, Frame, HEADER_LEN, Message, Open, TAG_LEN, data_head_len, put_data_head,
 };
 
-/// Where frames must end.
+/// Where small frames must end.
 const BODY_END: usize = PACKET_LEN_FULL - TAG_LEN;
 /// Room below which no payload is begun.
 const PAYLOAD_ROOM: usize = 64;
@@ -65,17 +67,19 @@ impl Established {
     fn build_packet(&mut self, now: Instant, index: usize, load: Load) -> Option<(CarrierId, BytesMut)> {
         let id = self.carriers[index].id;
         let data = matches!(load, Load::Data | Load::Interactive);
-        let separate = load == Load::Interactive || self.carriers[index].pacer.rate() < SEPARATE_BELOW;
+        let carrier = &self.carriers[index];
+        let separate = load == Load::Interactive || carrier.pacer.rate() < SEPARATE_BELOW;
+        let len_max = if carrier.delivery_rate() < SLOW_RATE { PACKET_LEN_SLOW } else { PACKET_LEN_FULL };
         let bulk = data && (!self.bulk.is_empty() || self.control.len() > INTERACTIVE_FRAMES);
         let bulk = bulk && (self.interactive.is_empty() || !separate);
-        let mut packet = BytesMut::with_capacity(if bulk { PACKET_LEN_FULL } else { PACKET_LEN_SMALL });
+        let mut packet = BytesMut::with_capacity(if bulk { len_max } else { PACKET_LEN_SMALL });
         packet.put_bytes(0, HEADER_LEN);
         let mut frames = SentFrames::new();
         self.put_acks(now, id, &mut packet, &mut frames);
         let mut eliciting = load != Load::Acks && self.put_ping(index, &mut packet);
         if data {
             eliciting |= self.put_control(&mut packet, &mut frames);
-            eliciting |= self.put_channels(&mut packet, &mut frames, separate);
+            eliciting |= self.put_channels(&mut packet, &mut frames, len_max - TAG_LEN, separate);
         }
         if packet.len() == HEADER_LEN {
             return None;
@@ -210,17 +214,17 @@ impl Established {
         true
     }
 
-    /// Fills the packet from the channels' queues: interactive before bulk, but not for ever; in turn within each. If
-    /// they are to be separate, bulk does not go with what is interactive.
-    fn put_channels(&mut self, packet: &mut BytesMut, frames: &mut SentFrames, separate: bool) -> bool {
+    /// Fills the packet from the channels' queues, up to `end`: interactive before bulk, but not for ever; in turn within
+    /// each. If they are to be separate, bulk does not go with what is interactive.
+    fn put_channels(&mut self, packet: &mut BytesMut, frames: &mut SentFrames, end: usize, separate: bool) -> bool {
         let mut any = false;
         let mut said = false;
-        while BODY_END - packet.len() >= PAYLOAD_ROOM {
+        while end - packet.len() >= PAYLOAD_ROOM {
             if separate && said && self.interactive.is_empty() {
                 break;
             }
             let Some((id, interactive)) = self.pick() else { break };
-            match self.put_channel(id, packet, frames) {
+            match self.put_channel(id, packet, frames, end) {
                 Turn::Wrote(len) => {
                     any = true;
                     said |= interactive;
@@ -262,8 +266,8 @@ impl Established {
     }
 
     /// Lets a channel write one frame.
-    fn put_channel(&mut self, id: ChannelId, packet: &mut BytesMut, frames: &mut SentFrames) -> Turn {
-        let room = BODY_END - packet.len();
+    fn put_channel(&mut self, id: ChannelId, packet: &mut BytesMut, frames: &mut SentFrames, end: usize) -> Turn {
+        let (room, whole) = (end - packet.len(), end - HEADER_LEN);
         let credit = self.flow.send_credit();
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.state == State::Open) else {
             return Turn::Nothing;
@@ -273,7 +277,7 @@ impl Established {
             SendHalf::Stream(stream) => {
                 let head = data_head_len(id.0, stream.sent());
                 let Some(chunk) = stream.next(room - head, credit) else {
-                    return refused(channel.wants(), room, credit);
+                    return refused(channel.wants(), room < whole, credit);
                 };
                 put_data_head(packet, id.0, chunk.offset, chunk.len, chunk.fin);
                 stream.copy(chunk.offset, chunk.len, packet);
@@ -284,7 +288,7 @@ impl Established {
                 let held = messages.front();
                 let head = Message::overhead(id.0, messages.count());
                 let Some(part) = messages.next(room - head, credit) else {
-                    return refused(channel.wants(), room, credit);
+                    return refused(channel.wants(), room < whole, credit);
                 };
                 let bytes = messages.bytes(&part, held.as_ref());
                 Message { channel: id.0, id: part.id, total: part.total, offset: part.offset, bytes }.encode(packet);
@@ -300,10 +304,10 @@ impl Established {
 }
 
 /// Why a channel wrote nothing: a message that does not fit any more, or no session credit for it.
-const fn refused(wants: bool, room: usize, credit: u64) -> Turn {
+const fn refused(wants: bool, begun: bool, credit: u64) -> Turn {
     if !wants {
         Turn::Nothing
-    } else if room < BODY_END - HEADER_LEN && credit > 2 * super::limits::MESSAGE_LEN_MAX as u64 {
+    } else if begun && credit > 2 * super::limits::MESSAGE_LEN_MAX as u64 {
         Turn::Full
     } else {
         Turn::Blocked

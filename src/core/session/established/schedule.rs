@@ -116,7 +116,8 @@ impl Established {
         let held = self.carriers[active].check(now, PACKET_LEN_FULL as u64);
         match held {
             Ok(()) if ready(self.carriers[active].id) => return Some((active, Load::Data)),
-            Ok(()) | Err(Hold::Window) => {}
+            Ok(()) => self.carriers[active].cubic.handle_held(),
+            Err(Hold::Window) => {}
             Err(Hold::Until(at)) => {
                 self.paced_until = Some(at);
                 return None;
