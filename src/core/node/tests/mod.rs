@@ -239,3 +239,17 @@ fn blocks_of_every_kind_are_found_from_another_node() {
         found == 3
     });
 }
+
+#[test]
+fn full_packets_fill_the_frames_of_links() {
+    use crate::link::Padding;
+    use crate::link::limits::{BATCH_LEN_MAX, BATCH_LEN_SLOW, HEAD_LEN_MAX};
+    use crate::session::established::limits::{PACKET_LEN_FULL, PACKET_LEN_SLOW};
+    for (cells, packet, room) in [(1, PACKET_LEN_SLOW, BATCH_LEN_SLOW), (4, PACKET_LEN_FULL, BATCH_LEN_MAX)] {
+        // Flags, and for each cell its kind, the length in three bytes, a head and a packet.
+        let batch_len = 1 + cells * (4 + HEAD_LEN_MAX + packet);
+        assert!(batch_len <= room);
+        let frame_len = Padding::Buckets.frame_len(batch_len);
+        assert!(frame_len * 99 <= cells * packet * 100, "{cells}: {frame_len}");
+    }
+}
