@@ -36,7 +36,7 @@ const DECODERS: &[Decoder] = &[
     ("path close", |b| path::Close::decode(b).ok().map(|v| v.encode().to_vec())),
     ("cell", cell),
     ("advert", |b| routing::Advert::decode(b).ok().map(|(v, _)| v.encode().to_vec())),
-    ("retractions", |b| routing::decode_retractions(b).ok().map(|v| routing::encode_retractions(&v).to_vec())),
+    ("retractions", |b| routing::Retractions::decode(b).ok().map(|v| v.encode().to_vec())),
     ("sequence request", |b| routing::SeqRequest::decode(b).ok().map(|v| v.encode().to_vec())),
     ("refill", |b| routing::Refill::decode(b).ok().map(|v| v.encode().to_vec())),
     ("digest", |b| routing::Digest::decode(b).ok().map(|v| v.encode().to_vec())),

@@ -158,8 +158,8 @@ fn routes() -> [(u8, Bytes); 12] {
     let place = routing::PlaceRequest::Put(place()).encode();
     [
         (kind::ADVERT, advert.encode()),
-        (kind::WITHDRAW, routing::encode_retractions(&[gone, gone])),
-        (kind::UNREACH, routing::encode_retractions(&[gone])),
+        (kind::WITHDRAW, routing::Retractions { number: 10, list: vec![gone, gone] }.encode()),
+        (kind::UNREACH, routing::Retractions { number: 11, list: vec![gone] }.encode()),
         (kind::SEQREQ, routing::SeqRequest { dest, newer_than: sequence, hops_left: 5 }.encode()),
         (kind::REFILL, routing::Refill { wanted: vec![[7; 8], [8; 8]] }.encode()),
         (kind::DIGEST, routing::Digest { sum: 5, count: 6 }.encode()),

@@ -15,7 +15,7 @@ use crate::defence::{self, Defence};
 use crate::time::Instant;
 use crate::wire::kind;
 use crate::wire::routing::{
-    Advert, Item, METRIC_END, OriginProof, Sequence, Short, Subject, VICINITY_END, decode_retractions, short,
+    Advert, Item, METRIC_END, OriginProof, Retractions, Sequence, Short, Subject, VICINITY_END, short,
 };
 
 /// A route whose destination and proof are settled, but not yet its chain.
@@ -78,7 +78,8 @@ impl Routing {
         }
     }
 
-    /// Routes that do not hold any more.
+    /// Routes that do not hold any more. One that comes late still takes a route away, which is never wrong for long;
+    /// an advert that it overtook is refused, because what that says may have been forgotten, bound and all.
     pub(super) fn handle_retractions(
         &mut self,
         now: Instant,
@@ -87,10 +88,11 @@ impl Routing {
         body: &[u8],
         cause: Cause,
     ) -> Result<(), Error> {
-        let list = decode_retractions(body).map_err(Error::Malformed)?;
+        let retractions = Retractions::decode(body).map_err(Error::Malformed)?;
         let neighbour = self.neighbours.get_mut(&from).ok_or(Error::NotNeighbour)?;
         absorb(&mut neighbour.received, kind, body);
-        for retraction in list {
+        neighbour.heard = neighbour.heard.max(Some(retractions.number));
+        for retraction in retractions.list {
             let Some(dest) = self.table.by_short(&retraction.short) else { continue };
             let route = self.table.entries.get(&dest).and_then(|entry| entry.route(&from));
             if route.is_some_and(|route| route.sequence <= retraction.sequence) {

@@ -22,7 +22,7 @@ pub(super) struct Neighbour {
     pub(super) cost: u16,
     /// Its key, once it told its proof.
     pub(super) key: Option<PublicKey>,
-    /// The number of its last batch.
+    /// The highest number of its batches, of retractions too.
     pub(super) heard: Option<u64>,
     /// Its current retelling.
     pub(super) telling: u32,

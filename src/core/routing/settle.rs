@@ -13,7 +13,7 @@ use super::{Event, Routing, Timer, To};
 use crate::crypto::PeerId;
 use crate::time::Instant;
 use crate::wire::kind;
-use crate::wire::routing::{ITEMS_MAX, Refill, Retraction, Sequence, WANTED_MAX, encode_retractions, short};
+use crate::wire::routing::{ITEMS_MAX, Refill, Retraction, Retractions, Sequence, WANTED_MAX, short};
 
 impl Routing {
     /// Chooses anew among a destination's routes after any of them changed, and does what follows.
@@ -184,7 +184,8 @@ impl Routing {
                 .map(|(dest, (.., heard))| Retraction { short: short(dest), sequence: *heard })
                 .collect();
             for chunk in list.chunks(ITEMS_MAX) {
-                self.send(To::All, kind, encode_retractions(chunk));
+                self.batch += 1;
+                self.send(To::All, kind, Retractions { number: self.batch, list: chunk.to_vec() }.encode());
             }
         }
     }

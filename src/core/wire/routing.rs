@@ -5,7 +5,7 @@
 //!   item        0 | short 8 | epoch low 1 | seq 1 | metric varint | next-hop tag 4 | chain 16   (2: a landmark)
 //!               1 | proof 118             | seq 1 | metric varint | next-hop tag 4 | chain 16
 //!   proof       scheme 1 | key 32 | epoch 4 | anchor 16 | flags 1 | signature 64
-//! WITHDRAW, UNREACH   count varint | count (short 8 | epoch 4 | seq 1)
+//! WITHDRAW, UNREACH   number varint | count varint | count (short 8 | epoch 4 | seq 1)
 //! SEQREQ        destination 32 | epoch 4 | seq 1 | hops left 2
 //! REFILL        count varint | count shorts 8          (none: everything)
 //! DIGEST        sum 8 | count varint
@@ -316,32 +316,45 @@ pub struct Retraction {
 }
 
 /// The body of WITHDRAW and UNREACH.
-///
-/// # Panics
-/// With more than [`ITEMS_MAX`]: whoever builds a batch counts.
-#[must_use]
-pub fn encode_retractions(list: &[Retraction]) -> Bytes {
-    assert!(list.len() <= ITEMS_MAX, "a batch of at most 256 retractions");
-    let mut out = BytesMut::new();
-    put_varint(&mut out, list.len() as u64);
-    for retraction in list {
-        out.put_slice(&retraction.short);
-        retraction.sequence.encode(&mut out);
-    }
-    out.freeze()
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retractions {
+    /// Its place among the advertiser's batches: it takes back what those before it say, also if they come later.
+    pub number: u64,
+    /// At most [`ITEMS_MAX`].
+    pub list: Vec<Retraction>,
 }
 
-/// Reads the body of WITHDRAW or UNREACH.
-///
-/// # Errors
-/// Bytes that are none.
-pub fn decode_retractions(body: &[u8]) -> Result<Vec<Retraction>, Error> {
-    let mut reader = Reader::new(body);
-    let list = decode_list(&mut reader, ITEMS_MAX, |reader| {
-        Ok(Retraction { short: reader.array()?, sequence: Sequence::decode(reader)? })
-    })?;
-    reader.finish()?;
-    Ok(list)
+impl Retractions {
+    /// Appends all.
+    ///
+    /// # Panics
+    /// With more than [`ITEMS_MAX`]: whoever builds a batch counts.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        assert!(self.list.len() <= ITEMS_MAX, "a batch of at most 256 retractions");
+        let mut out = BytesMut::new();
+        put_varint(&mut out, self.number);
+        put_varint(&mut out, self.list.len() as u64);
+        for retraction in &self.list {
+            out.put_slice(&retraction.short);
+            retraction.sequence.encode(&mut out);
+        }
+        out.freeze()
+    }
+
+    /// Reads all.
+    ///
+    /// # Errors
+    /// Bytes that are none.
+    pub fn decode(body: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(body);
+        let number = reader.varint()?;
+        let list = decode_list(&mut reader, ITEMS_MAX, |reader| {
+            Ok(Retraction { short: reader.array()?, sequence: Sequence::decode(reader)? })
+        })?;
+        reader.finish()?;
+        Ok(Self { number, list })
+    }
 }
 
 /// Reads a sequence number of an epoch.

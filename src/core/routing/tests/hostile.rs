@@ -11,7 +11,8 @@ use crate::routing::import::next_hop_tag;
 use crate::routing::{Error, Event, Limits, Routing};
 use crate::wire::kind;
 use crate::wire::routing::{
-    Advert, Element, Item, Marks, OriginProof, PlaceRequest, ProbeFound, Routed, RoutedAnswer, Subject, VICINITY_END,
+    Advert, Element, Item, Marks, OriginProof, PlaceRequest, ProbeFound, Retraction, Retractions, Routed, RoutedAnswer,
+    Sequence, Subject, VICINITY_END, short,
 };
 use crate::wire::way::Way;
 
@@ -90,6 +91,25 @@ fn adverts_are_refused_when_repeated_or_signed_by_another() {
     let now = net.now;
     assert_eq!(net.nodes[0].handle_message(now, stranger, kind::ADVERT, &forged), Err(Error::NotNeighbour));
     assert_eq!(net.inject(1, 0, 0x77, &[]), Err(Error::Kind(0x77)));
+}
+
+#[test]
+fn an_advert_that_its_retraction_overtook_is_refused_and_a_late_retraction_still_holds() {
+    let mut net = Net::line(2);
+    net.run_secs(10);
+    let made_up = invent(0);
+    let from = net.id(1);
+    let claim = |number| advert(&net.keys[1], number, &[item(&from, number, &made_up.proof, 1, made_up.element)]);
+    let (early, late) = (claim(LATE), claim(LATE + 5));
+    let list = vec![Retraction { short: short(&made_up.id), sequence: Sequence { epoch: 1, seq: 0 } }];
+    let retraction = |number| Retractions { number, list: list.clone() }.encode();
+    assert_eq!(net.inject(1, 0, kind::UNREACH, &retraction(LATE + 1)), Ok(()));
+    assert_eq!(net.inject(1, 0, kind::ADVERT, &early), Err(Error::Repeated));
+    assert!(!net.nodes[0].reaches(&made_up.id));
+    assert_eq!(net.inject(1, 0, kind::ADVERT, &late), Ok(()));
+    assert!(net.nodes[0].reaches(&made_up.id));
+    assert_eq!(net.inject(1, 0, kind::UNREACH, &retraction(LATE + 2)), Ok(()));
+    assert!(!net.nodes[0].reaches(&made_up.id));
 }
 
 #[test]

@@ -48,8 +48,8 @@ fn decode_everything(bytes: &[u8]) {
         assert_eq!(advert.encode(), bytes);
         assert_eq!(signed.len() + 64, bytes.len());
     }
-    if let Ok(list) = decode_retractions(bytes) {
-        assert_eq!(encode_retractions(&list), bytes);
+    if let Ok(retractions) = Retractions::decode(bytes) {
+        assert_eq!(retractions.encode(), bytes);
     }
     if let Ok(request) = SeqRequest::decode(bytes) {
         assert_eq!(request.encode(), bytes);
@@ -95,14 +95,15 @@ proptest! {
 
     #[test]
     fn requests_round_trip(
-        sequence in sequence(), dest: [u8; 32], hops_left: u16, nonce: [u8; 8], sum: u64, count: u64,
+        sequence in sequence(), dest: [u8; 32], hops_left: u16, nonce: [u8; 8], sum: u64, count: u64, number: u64,
         wanted in prop::collection::vec(any::<Short>(), 0..WANTED_MAX), proof in proof(), metric in 0..=METRIC_END,
     ) {
         let dest = PeerId(dest);
         let request = SeqRequest { dest, newer_than: sequence, hops_left };
         prop_assert_eq!(SeqRequest::decode(&request.encode()), Ok(request));
-        let retractions: Vec<_> = wanted.iter().map(|short| Retraction { short: *short, sequence }).collect();
-        prop_assert_eq!(decode_retractions(&encode_retractions(&retractions)), Ok(retractions));
+        let list = wanted.iter().map(|short| Retraction { short: *short, sequence }).collect();
+        let retractions = Retractions { number, list };
+        prop_assert_eq!(Retractions::decode(&retractions.encode()), Ok(retractions));
         let refill = Refill { wanted };
         prop_assert_eq!(Refill::decode(&refill.encode()), Ok(refill));
         let digest = Digest { sum, count };
@@ -132,7 +133,7 @@ proptest! {
 #[test]
 fn lists_and_payloads_above_their_bound_are_refused() {
     assert_eq!(Refill::decode(&[65]), Err(Error::Invalid("length of a list")));
-    assert_eq!(decode_retractions(&[0x81, 0x02]), Err(Error::Invalid("length of a list")));
+    assert_eq!(Retractions::decode(&[0, 0x81, 0x02]), Err(Error::Invalid("length of a list")));
     let long = vec![0; 8 + PAYLOAD_MAX + 1];
     assert_eq!(RoutedAnswer::decode(&long), Err(Error::Invalid("length of a routed payload")));
     assert!(RoutedAnswer::decode(&long[1..]).is_ok());
