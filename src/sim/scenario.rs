@@ -6,8 +6,6 @@
 //! changes; the last change is the time of convergence.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use tarnet_core::crypto::stand_in;
@@ -231,14 +229,13 @@ impl Run {
     fn settle(&mut self, time: Duration) -> Result<Settled, String> {
         let start = self.network.now().instant;
         let factor = u32::try_from(self.network.hosts().len().div_ceil(LOOK_NODES)).unwrap_or(u32::MAX);
-        let (mut last, mut changed) = (self.fingerprint(), start);
+        let (mut last, mut changed) = (self.check()?, start);
         let before = (self.control_bytes(), self.routing_bytes());
         while self.network.now().instant < start + time {
             let left = start + time - self.network.now().instant;
             self.network.run_for((LOOK * factor).min(left));
-            self.check()?;
+            let now = self.check()?;
             self.say_sent();
-            let now = self.fingerprint();
             if now != last {
                 (last, changed) = (now, self.network.now().instant);
             }
@@ -256,10 +253,11 @@ impl Run {
         })
     }
 
-    /// Looks at every node.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        checks::loops::check(&self.network)?;
-        checks::bounds::check(&self.network, &self.options.profile.limits())
+    /// Looks at every node. Gives a number that changes when any route does, for this process only.
+    pub(crate) fn check(&self) -> Result<u64, String> {
+        let look = checks::Look::at(&self.network, &self.options.profile.limits())?;
+        look.check_loops().map_err(|error| format!("{error} at {:?}", self.network.now().instant))?;
+        Ok(look.fingerprint())
     }
 
     /// Bytes of control that all nodes have sent.
@@ -270,17 +268,6 @@ impl Run {
     /// Bytes of routing's messages that all nodes have sent.
     fn routing_bytes(&self) -> u64 {
         self.network.kinds.range(0x10..=0x1f).map(|(_, sent)| sent.bytes).sum()
-    }
-
-    /// A number that changes when any route does. Only compared within this process.
-    fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        for host in 0..self.network.hosts().len() {
-            for route in self.network.node(host).into_iter().flat_map(|node| node.routes()) {
-                (host, route.peer_id, route.next_hop).hash(&mut hasher);
-            }
-        }
-        hasher.finish()
     }
 
     /// Paths against shortest ways.

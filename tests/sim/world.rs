@@ -84,8 +84,8 @@ impl World {
     /// What must hold at any moment.
     pub fn check(&self) {
         let seed = self.seed.0;
-        checks::loops::check(&self.network).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
-        checks::bounds::check(&self.network, &self.limits).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        let look = checks::Look::at(&self.network, &self.limits);
+        look.and_then(|look| look.check_loops()).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
         assert_eq!(self.network.overdue, 0, "seed {seed}: a node asked for a time that had passed");
     }
 
