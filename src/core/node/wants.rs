@@ -212,7 +212,7 @@ impl<S: Store> Node<S> {
                 self.resolver.resolve_node(now, ResolveId(want.0), service, &self.zones, ResolveOptions { fresh });
             }
             Owner::Peer(peer) => {
-                if self.routing.has_directory() {
+                if self.routing.can_locate(&peer) {
                     self.locating.insert(LookupId(want.0), peer);
                     self.routing.locate(now, LookupId(want.0), peer);
                 }

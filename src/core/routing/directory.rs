@@ -1,8 +1,11 @@
 //! The directory: landmarks keep the places of the nodes whose ids in the DHT are nearest to
 //! theirs, and say them to whoever asks; and the look-up of a node over it. Two directories
 //! are asked at once, then the next ones, at last those that stayed silent once more; what a node itself signed is believed, from whomever.
+//! A node that a route leads to is asked itself, too: no network is so small, and no landmarks are so false, that it
+//! could not say who it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,7 +16,7 @@ use super::limits::{
     DIRECTORIES, DIRECTORIES_ASKED, DIRECTORIES_AT_ONCE, DIRECTORY_WAIT, DIRECTORY_WAIT_PER_METRIC, LOOKUPS_MAX,
     PLACE_CACHE_LIFE, PLACE_LIFE,
 };
-use super::{Error, Event, Limits, LookupId, RequestId, Routing, Timer, To};
+use super::{Cost, Error, Event, Limits, LookupId, RequestId, Routing, Timer, To};
 use crate::crypto::PeerId;
 use crate::time::{Instant, Now};
 use crate::wire::kind;
@@ -96,14 +99,22 @@ impl Routing {
         self.table.landmarks_len() > 0
     }
 
-    /// Looks a node's place up at the landmarks: [`Event::Located`] or [`Event::NotLocated`] follows.
+    /// Whether there is anybody to ask where a node is, and who.
+    #[must_use]
+    pub fn can_locate(&self, dest: &PeerId) -> bool {
+        self.has_directory() || self.reaches(dest)
+    }
+
+    /// Looks a node's place up at the landmarks and, where a route leads to it, at itself: [`Event::Located`] or
+    /// [`Event::NotLocated`] follows.
     pub fn locate(&mut self, now: Now, lookup: LookupId, dest: PeerId) {
         if let Some(search) = self.directory.searches.get_mut(&dest) {
             search.askers.insert(lookup);
             return;
         }
         let mut left = self.directories(&seat(&dest), DIRECTORIES_ASKED);
-        if left.is_empty() || self.directory.searches.len() >= LOOKUPS_MAX {
+        let full = self.directory.searches.len() >= LOOKUPS_MAX;
+        if full || !self.can_locate(&dest) {
             return self.events.push_back(Event::NotLocated { lookup, dest });
         }
         left.reverse();
@@ -113,7 +124,26 @@ impl Routing {
         if let Some(place) = self.directory.kept.find(now.instant, &dest).map(|(_, place)| place.clone()) {
             return self.located(now.instant, &place);
         }
-        self.ask_directories(now.instant, &dest);
+        let asked = self.ask_itself(now.instant, dest);
+        if !asked || self.has_directory() {
+            self.ask_directories(now.instant, &dest);
+        }
+    }
+
+    /// Asks a node itself. Its silence tells nothing of the neighbour that led there: anybody may be silent.
+    fn ask_itself(&mut self, now: Instant, dest: PeerId) -> bool {
+        if !self.reaches(&dest) {
+            return false;
+        }
+        let Some((request, _, cost)) = self.send_place(now, dest, PlaceRequest::Get(dest).encode(), 0) else {
+            return false;
+        };
+        self.directory.asked.insert(request, dest);
+        if let Some(search) = self.directory.searches.get_mut(&dest) {
+            search.open.insert(request, (dest, None));
+        }
+        self.timers.set(Timer::Directory(dest), now + wait_for(cost));
+        true
     }
 
     /// Asks the next directories, or gives up.
@@ -143,10 +173,9 @@ impl Routing {
         let mut wait = DIRECTORY_WAIT;
         let me = self.me;
         for (turn, landmark) in next.into_iter().rev().filter(|landmark| *landmark != me).enumerate() {
-            let Some((_, cost)) = self.datagram_hops(&landmark, None).first().copied() else { continue };
-            wait = wait.max(DIRECTORY_WAIT + DIRECTORY_WAIT_PER_METRIC * u32::from(cost.0));
             let payload = PlaceRequest::Get(*dest).encode();
-            if let Some((request, via)) = self.send_place(now, landmark, payload, (stage + turn) / 2) {
+            if let Some((request, via, cost)) = self.send_place(now, landmark, payload, (stage + turn) / 2) {
+                wait = wait.max(wait_for(cost));
                 self.directory.asked.insert(request, *dest);
                 if let Some(search) = self.directory.searches.get_mut(dest) {
                     search.open.insert(request, (landmark, Some(via)));
@@ -199,26 +228,27 @@ impl Routing {
         let Some(landmark) = self.directories(&id, 1).into_iter().find(|landmark| *landmark != self.me) else { return };
         let turn = usize::from(self.rng.public_below(4) == 0);
         let payload = PlaceRequest::Near { id, count }.encode();
-        if let Some((request, _)) = self.send_place(now.instant, landmark, payload, turn) {
+        if let Some((request, ..)) = self.send_place(now.instant, landmark, payload, turn) {
             self.directory.listing.insert(request);
         }
     }
 
-    /// Sends a request to a landmark, over the best next hop or, at a later `turn`, another.
+    /// Sends a request to a landmark, over the best next hop or, at a later `turn`, another. Gives that, and how far
+    /// it is.
     pub(super) fn send_place(
         &mut self,
         now: Instant,
         landmark: PeerId,
         payload: Bytes,
         turn: usize,
-    ) -> Option<(RequestId, PeerId)> {
+    ) -> Option<(RequestId, PeerId, Cost)> {
         let hops = self.datagram_hops(&landmark, None);
         let (via, cost) = hops.get(turn % hops.len().max(1)).copied()?;
         let hops_left = self.hops_for(cost);
         let (request, token) = self.request(now, via, &Watch { landmark, cost, hops_left });
         let routed = Routed { dest: landmark, hops_left, token, way: Way::default(), payload };
         self.send(To::One(via), kind::PLACE, routed.encode());
-        Some((request, via))
+        Some((request, via, cost))
     }
 
     /// A request to the directory: ours, or to be passed on.
@@ -249,6 +279,10 @@ impl Routing {
                 self.keep_place(now, from, place);
                 PlaceAnswer::Done
             }
+            PlaceRequest::Get(peer) if peer == self.me => match self.say_place() {
+                Some(place) => PlaceAnswer::Found(place),
+                None => PlaceAnswer::Done,
+            },
             PlaceRequest::Get(peer) => match self.directory.kept.find(now, &peer) {
                 Some((_, place)) => PlaceAnswer::Found(place.clone()),
                 None => PlaceAnswer::Done,
@@ -327,4 +361,9 @@ impl Routing {
             self.ask_directories(now, dest);
         }
     }
+}
+
+/// How long an answer from that far may take.
+fn wait_for(cost: Cost) -> Duration {
+    DIRECTORY_WAIT + DIRECTORY_WAIT_PER_METRIC * u32::from(cost.0)
 }

@@ -22,7 +22,7 @@ use super::{Error, RequestId, Routing, Timer, To};
 use crate::crypto::{Context, PeerId, derive_into};
 use crate::time::{Instant, Now};
 use crate::wire::kind;
-use crate::wire::routing::{LOCATOR_LEN_MAX, Place, PlaceRequest, Register, short};
+use crate::wire::routing::{LOCATOR_LEN_MAX, LOCATORS_MAX, Locator, Place, PlaceRequest, Register, short};
 use crate::wire::way::{Way, Waypoint};
 use crate::wire::{self, Reader};
 
@@ -50,6 +50,8 @@ struct Registered {
 pub(super) struct Home {
     /// What whoever looks for us gets.
     blob: Bytes,
+    /// Our place as it was said last.
+    said: Option<Place>,
     /// Registrations under way.
     asked: BTreeMap<RequestId, (PeerId, PeerId)>,
     /// The last of them whose silence was noted.
@@ -241,13 +243,33 @@ impl Routing {
         true
     }
 
-    /// Our place as it is now.
+    /// Our place as it is now, signed anew.
     fn own_place(&mut self) -> Option<Place> {
         self.home.counter += 1;
+        let said = self.origin.sign_place(self.home.counter, self.locators(), self.home.blob.clone());
+        self.home.said.clone_from(&said);
+        said
+    }
+
+    /// The ways that lead to us.
+    fn locators(&self) -> Vec<Locator> {
         // Ourselves as the first waypoint would say nothing: who knows us needs no way.
         let beyond = |registered: &Registered| Way::new(registered.way.points()[1..].to_vec());
-        let locators = self.home.registered.values().map(beyond).collect();
-        self.origin.sign_place(self.home.counter, locators, self.home.blob.clone())
+        self.home.registered.values().take(LOCATORS_MAX).map(beyond).collect()
+    }
+
+    /// Our place for whoever asks us, signed only if it has changed since it was said last; none before we have
+    /// anything to say.
+    pub(super) fn say_place(&mut self) -> Option<Place> {
+        let (blob, locators) = (&self.home.blob, self.locators());
+        if blob.is_empty() {
+            return None;
+        }
+        let holds = |said: &&Place| said.blob == *blob && said.locators == locators;
+        match self.home.said.as_ref().filter(holds) {
+            Some(said) => Some(said.clone()),
+            None => self.own_place(),
+        }
     }
 
     /// Gives our place to the landmarks that should keep it.
@@ -267,7 +289,7 @@ impl Routing {
             self.home.kept_by.insert(landmark, landmark == self.me);
             if landmark == self.me {
                 self.keep_place(now, self.me, place.clone());
-            } else if let Some((request, _)) = self.send_place(now, landmark, request.clone(), turn) {
+            } else if let Some((request, ..)) = self.send_place(now, landmark, request.clone(), turn) {
                 self.directory.puts.insert(request, landmark);
             }
         }

@@ -81,6 +81,25 @@ fn a_network_that_fits_the_table_has_no_landmarks() {
 }
 
 #[test]
+fn without_landmarks_a_node_that_is_reached_says_itself_who_it_is() {
+    let mut net = Net::line(12);
+    let now = net.now;
+    net.nodes[11].set_blob(now, Bytes::from_static(b"hello"));
+    net.run_secs(30);
+    let (now, dest, silent) = (net.now, net.id(11), net.id(10));
+    net.events.clear();
+    net.nodes[0].locate(now, LookupId(1), dest);
+    net.nodes[0].locate(now, LookupId(2), silent);
+    net.nodes[0].locate(now, LookupId(3), PeerId([5; 32]));
+    net.drain(0);
+    net.run_secs(5);
+    let blob = Bytes::from_static(b"hello");
+    assert!(net.events.contains(&(0, Event::Located { lookup: LookupId(1), dest, blob })));
+    assert!(net.events.contains(&(0, Event::NotLocated { lookup: LookupId(2), dest: silent })));
+    assert!(net.events.contains(&(0, Event::NotLocated { lookup: LookupId(3), dest: PeerId([5; 32]) })));
+}
+
+#[test]
 fn everybody_is_reached_by_its_place() {
     let mut net = line(40);
     net.run_secs(120);
