@@ -1,4 +1,5 @@
-//! Networks of several daemons: a long line of them, and two networks that a machine with two interfaces joins.
+//! Networks of several daemons: a long line of them, two networks that a machine with two interfaces joins, and one
+//! in which a relay makes two machines known to each other that could be linked.
 
 use super::lab::serve::{self, Body};
 use super::lab::{Lab, Machine, in_lab, until, wait_for};
@@ -119,5 +120,27 @@ fn a_laptop_with_two_interfaces_joins_two_networks() {
         laptop.stop();
         until(30, "there is no way to bob any more", || hops(&ann, &bob.peer_id()).is_none());
         assert!(opens(&ann, &alice) && opens(&ben, &bob));
+    });
+}
+
+#[test]
+fn machines_that_know_each_other_over_a_relay_link_up_where_they_can_be_dialled() {
+    in_lab(|lab| {
+        let [alice, bob, relay] = ["alice", "bob", "relay"].map(|name| lab.machine(name));
+        lab.switch(&[&alice, &bob, &relay], &["203.0.113.1/24", "203.0.113.2/24", "203.0.113.3/24"]);
+        let joins = "[bootstrap]\nmdns = false\npeers = [\"tcp://203.0.113.3:7946\"]\n";
+        alice.config(&format!("{joins}[transport.tcp]\nadvertise = [\"203.0.113.1:7946\"]\n"));
+        bob.config(joins);
+        relay.config("[bootstrap]\nmdns = false\n");
+        publishes(&alice);
+        [&relay, &alice, &bob].into_iter().for_each(Machine::start);
+        let (id, to_alice) = (alice.peer_id(), identity(&alice));
+        bob.tn(&["wait", "--links", "1", "--timeout", "20s"]);
+        bob.tn(&["tns", "set", "alice", "zone", &to_alice]);
+        until(20, "bob opens the page", || opens(&bob, &alice));
+        until(20, "bob is linked to alice", || hops(&bob, &id) == Some(1));
+        // The relay is not needed any more.
+        relay.stop();
+        until(10, "bob opens the page over the direct link", || opens(&bob, &alice));
     });
 }

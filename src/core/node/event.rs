@@ -185,6 +185,13 @@ pub enum Event {
         /// Why.
         reason: link::Error,
     },
+    /// A peer that relays lead to, or one of a network that we hang on by few links, says where it can be dialled.
+    Dialable {
+        /// Who.
+        peer: PeerId,
+        /// Transport URIs, as it signed them; whoever dials them expects that peer.
+        addresses: Vec<String>,
+    },
     /// A connection did not become a link.
     ConnFailed {
         /// Which.

@@ -34,7 +34,7 @@ impl<S: Store> Node<S> {
             link::Event::Up { peer, conn, outbound, group, rtt, cost: _ } => {
                 self.routing.handle_link_up(now, peer, LinkCost::from_rtt(rtt));
                 self.contact_up(now, peer);
-                self.sessions.handle_neighbour_up(now);
+                self.sessions.handle_neighbour_up(now, &peer);
                 self.events.push_back(Event::LinkUp { peer, conn, outbound, group });
             }
             link::Event::Cost { peer, rtt, cost: _ } => {
@@ -43,6 +43,7 @@ impl<S: Store> Node<S> {
             link::Event::Down { peer, conn, reason } => {
                 self.routing.handle_link_down(now, peer);
                 self.paths.handle_link_down(now, peer);
+                self.direct.link_down(now.instant);
                 if self.routing.next_hops(&peer).is_empty() {
                     self.contact_down(now, peer);
                 }
@@ -212,6 +213,11 @@ impl<S: Store> Node<S> {
                     self.hops.insert(carrier, hops);
                     tracing::debug!(?path, hops, ?rtt, "path opened");
                     self.sessions.handle_circuit_opened(now, carrier, &blob, parted);
+                    // Who does not say who it is does not show it by a link either.
+                    let relayed = hops > 1 && self.sessions.is_named(carrier);
+                    if let Some(node) = self.bound_for.get(&carrier).copied().filter(|_| relayed) {
+                        self.seek_direct(now, node);
+                    }
                 }
             }
             circuit::Event::Evidence { peer, ok } => self.routing.handle_delivery(now, peer, ok),

@@ -26,6 +26,8 @@ pub(super) enum Purpose {
     OwnHello,
     /// A connection looks for a node's Hello.
     HelloFor(WantId, PeerId, Option<Hello>),
+    /// A direct link to that peer may be made.
+    Direct(PeerId),
     /// The shell stores a block.
     Put(WantId, DhtKey),
     /// The shell looks for a value by its hash.
@@ -188,6 +190,13 @@ impl<S: Store> Node<S> {
                     *best = Some(hello);
                 }
             }
+            Purpose::Direct(peer) => {
+                if let Some(hello) = dht::open_hello(peer, &block) {
+                    self.lookups.queries.remove(&query);
+                    self.dht.cancel(query);
+                    self.on_direct_hello(hello);
+                }
+            }
             Purpose::Content(want, hash) => {
                 if let Some(value) = dht::open_content(hash, &block) {
                     let want = *want;
@@ -238,7 +247,7 @@ impl<S: Store> Node<S> {
                 let replicas = if let Outcome::Stored { replicas } = outcome { replicas as usize } else { 0 };
                 self.publisher.handle_stored(now, put, replicas);
             }
-            Purpose::OwnHello => {}
+            Purpose::OwnHello | Purpose::Direct(_) => {}
             Purpose::HelloFor(want, _, found) => self.on_node_hello(now, want, found),
             Purpose::Put(want, key) => {
                 let event = match outcome {

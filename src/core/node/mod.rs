@@ -8,6 +8,7 @@
 
 mod carriers;
 mod contacts;
+mod direct;
 mod event;
 pub mod limits;
 mod links;
@@ -27,6 +28,7 @@ pub use event::{Counters, Event, Input, Output, Persist, Resolution, Target, Wan
 
 use carriers::Carriers;
 use contacts::{Filler, Forming};
+use direct::Direct;
 use lookups::Lookups;
 use wants::Wants;
 
@@ -91,6 +93,7 @@ pub struct Node<S: Store> {
     bound_for: HashMap<CarrierId, PeerId>,
     hello: names::HelloPublisher,
     filler: Filler,
+    direct: Direct,
     forming: Forming,
     events: VecDeque<Event>,
     /// DHT contacts when everything published was last stored again.
@@ -151,6 +154,7 @@ impl<S: Store> Node<S> {
             bound_for: HashMap::new(),
             hello: names::HelloPublisher::new(config.advertise),
             filler: Filler::new(now, rng.fork("contacts")),
+            direct: Direct::new(now, rng.fork("direct")),
             forming: Forming::new(now),
             events: VecDeque::new(),
             contacts_at_restore: 0,
@@ -198,6 +202,7 @@ impl<S: Store> Node<S> {
         self.end_forming(now);
         self.refresh_hello(now);
         self.fill_contacts(now);
+        self.check_links(now);
     }
 
     /// The next thing to do. Ends with a timeout once nothing is left.
@@ -242,6 +247,7 @@ impl<S: Store> Node<S> {
             self.hello.poll_timeout(),
             self.forming.poll_timeout(),
             self.filler.poll_timeout(),
+            self.direct.poll_timeout(),
         ];
         machines.into_iter().fold(None, earliest)
     }

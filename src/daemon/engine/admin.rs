@@ -157,7 +157,7 @@ impl Engine {
                     "dialling"
                 }
                 .into(),
-                source: if target.hint { "mdns" } else { "bootstrap" }.into(),
+                source: target.source.into(),
                 error: target.error.unwrap_or_default(),
             });
         }

@@ -92,6 +92,7 @@ impl Engine {
             }
             Event::PeerSeen { peer, conn, group, pin: _ } => self.on_peer_seen(peer, conn, group),
             Event::ConnFailed { conn, why } => self.on_conn_failed(conn, &why),
+            Event::Dialable { peer, addresses } => self.dialler.offer(peer, &addresses),
             Event::Persist(persist) => self.persist(persist),
             Event::Resolved { .. }
             | Event::Connected { .. }

@@ -1,5 +1,6 @@
 //! The dialler: one retry loop per target, so that a dead address never delays another.
-//! A target is a configured URI, or a peer that was seen on the local network (a hint).
+//! A target is a configured URI, a peer that was seen on the local network (a hint), or one that says by itself where
+//! it can be dialled (an offer), which is dialled for one connection only.
 //! A target rests while the node is linked to the peer behind it, over whatever transport.
 //!
 //! States of a target: resting (linked), waiting (back-off), trying, connected. Bounds:
@@ -19,6 +20,7 @@ use super::backoff::Backoff;
 use super::conn::{AbortOnDrop, Origin, Transport};
 use super::connect::{Place, connect};
 use super::limits::{HINT_ATTEMPTS_MAX, HINT_FALLBACK_DELAY, TARGETS_MAX};
+use super::offered::{offered, own_networks};
 use crate::config::{PeerUri, Scheme};
 
 /// A target that is not taken.
@@ -39,6 +41,8 @@ enum TargetKey {
     Uri(PeerUri),
     /// A peer of the local network.
     Peer(PeerId),
+    /// A peer that offers itself.
+    Offer(PeerId),
 }
 
 /// One target, shared by its loop and the dialler's callers.
@@ -69,8 +73,8 @@ struct State {
 pub struct TargetStatus {
     /// The URI, or the addresses of a hint.
     pub place: String,
-    /// Whether it was seen on the local network, not configured.
-    pub hint: bool,
+    /// Where it comes from: `bootstrap`, `mdns` or `hello`.
+    pub source: &'static str,
     /// The peer expected, or that answered last.
     pub peer: Option<PeerId>,
     /// Whether a connection of this target is open.
@@ -134,6 +138,18 @@ impl Dialler {
     pub fn hint(&self, peer: PeerId, addresses: Vec<SocketAddr>, first: bool) -> Result<(), DialError> {
         let delay = if first { Duration::ZERO } else { HINT_FALLBACK_DELAY };
         self.start(TargetKey::Peer(peer), Place::Addresses(addresses), Pin::Hint(peer), false, delay)
+    }
+
+    /// Dials a peer where its Hello says that it is, until that fails or the connection ends. It may say what it
+    /// likes, so only addresses of the open Internet and of our own networks are dialled ([`super::offered`]).
+    pub fn offer(&self, peer: PeerId, addresses: &[String]) {
+        let addresses = offered(addresses, &own_networks());
+        if !addresses.is_empty() {
+            tracing::debug!(%peer, ?addresses, "a direct link may be possible");
+            let expect = Pin::Required(peer);
+            // At the bound nothing is lost: the relays lead there.
+            let _ = self.start(TargetKey::Offer(peer), Place::Addresses(addresses), expect, true, Duration::ZERO);
+        }
     }
 
     /// Forgets a URI. Its connection, if one is open, lives on.
@@ -218,7 +234,7 @@ impl Dialler {
     pub fn hinted(&self) -> Vec<PeerId> {
         let peer = |key: &TargetKey| match key {
             TargetKey::Peer(peer) => Some(*peer),
-            TargetKey::Uri(_) => None,
+            TargetKey::Uri(_) | TargetKey::Offer(_) => None,
         };
         lock(&self.0.table).targets.keys().filter_map(peer).collect()
     }
@@ -235,7 +251,11 @@ impl Dialler {
                 }
             };
             TargetStatus {
-                hint: matches!(state.place, Place::Addresses(_)),
+                source: match target.key {
+                    TargetKey::Uri(_) => "bootstrap",
+                    TargetKey::Peer(_) => "mdns",
+                    TargetKey::Offer(_) => "hello",
+                },
                 place,
                 peer: state.expect.peer().or(state.peer),
                 connected: state.conn.is_some(),
@@ -288,9 +308,15 @@ async fn run(shared: std::sync::Weak<Shared>, target: Arc<Target>, mut backoff: 
         target.wait_for_turn(linked).await;
         let Some(shared) = shared.upgrade() else { return };
         let worked = attempt(&shared, &target).await;
+        let given_up = match target.key {
+            TargetKey::Uri(_) => false,
+            TargetKey::Peer(_) => !worked && lock(&target.state).failures >= HINT_ATTEMPTS_MAX,
+            TargetKey::Offer(_) => worked || lock(&target.state).failures >= HINT_ATTEMPTS_MAX,
+        };
         if worked {
             backoff.reset();
-        } else if matches!(target.key, TargetKey::Peer(_)) && lock(&target.state).failures >= HINT_ATTEMPTS_MAX {
+        }
+        if given_up {
             lock(&shared.table).targets.remove(&target.key);
             return;
         }

@@ -17,6 +17,7 @@ mod download;
 pub mod limits;
 pub mod listen;
 pub mod mdns;
+mod offered;
 mod pipe;
 mod read;
 pub mod tcp;

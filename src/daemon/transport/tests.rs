@@ -258,6 +258,17 @@ async fn a_wrong_hint_becomes_a_new_peer_and_the_larger_id_waits() {
     }
 }
 
+#[tokio::test]
+async fn an_offer_of_what_only_this_machine_reaches_is_not_dialled() {
+    let (dialler, _dialled, _accepted, uri, _serving) = loopback();
+    dialler.offer(PeerId([3; 32]), &[uri.to_string()]);
+    assert_eq!(dialler.targets(), []);
+    dialler.offer(PeerId([3; 32]), &["tcp://203.0.113.7:9".to_owned(), uri.to_string()]);
+    let targets = dialler.targets();
+    assert_eq!((targets[0].source, targets[0].place.as_str()), ("hello", "tcp://203.0.113.7:9"));
+    assert_eq!((targets.len(), targets[0].peer), (1, Some(PeerId([3; 32]))));
+}
+
 #[test]
 fn taken_addresses_are_refused_with_a_hint() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

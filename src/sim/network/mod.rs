@@ -294,7 +294,7 @@ impl Network {
             Event::Persist(persist) => self.hosts[host].disk.write(persist),
             Event::LinkUp { conn, .. } => self.on_link_up(conn),
             Event::LinkDown { .. } => self.links_lost += 1,
-            Event::PeerSeen { .. } | Event::ConnFailed { .. } => {}
+            Event::PeerSeen { .. } | Event::ConnFailed { .. } | Event::Dialable { .. } => {}
             Event::Resolved { want, .. }
             | Event::Connected { want, .. }
             | Event::Failed { want, .. }

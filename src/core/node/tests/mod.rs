@@ -253,3 +253,66 @@ fn full_packets_fill_the_frames_of_links() {
         assert!(frame_len * 99 <= cells * packet * 100, "{cells}: {frame_len}");
     }
 }
+
+/// Whether a node was told where another can be dialled.
+fn dialable(net: &mut Net, node: usize, other: usize) -> Option<Vec<String>> {
+    let peer = net.peer(other);
+    net.take(node, |event| match event {
+        Event::Dialable { peer: found, addresses } if *found == peer => Some(addresses.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn who_is_reached_over_a_relay_is_dialled_and_the_session_moves_to_the_direct_link() {
+    let addresses = vec!["tcp://203.0.113.7:7946".to_owned()];
+    let mut net = Net::advertising(&[addresses.clone(), Vec::new(), Vec::new()], 9);
+    net.link(0, 1);
+    net.link(2, 1);
+    let (alice, bob) = (net.identity(0), net.identity(2));
+    serve(&mut net, 0, alice, "blog");
+    petname(&mut net, 2, bob, "alice", alice);
+    net.run(Duration::from_secs(5));
+    assert_eq!(dialable(&mut net, 2, 0), None, "nobody talks to it yet");
+    connect(&mut net, 2, 1, bob, "blog.alice");
+    let (mut channel, mut far) = (None, None);
+    net.until(Duration::from_secs(5), "a channel over the relay", |net| {
+        let incoming = net.take(0, |event| match event {
+            Event::Incoming { channel, .. } => Some(*channel),
+            _ => None,
+        });
+        if let Some(incoming) = incoming {
+            net.nodes[0].accept(net.now, incoming);
+            net.drain(0);
+            far = Some(incoming);
+        }
+        channel = connected(net, 2, 1);
+        channel.is_some()
+    });
+    let (channel, far) = (channel.unwrap().unwrap(), far.unwrap());
+    let mut said = None;
+    net.until(Duration::from_secs(5), "its addresses", |net| {
+        said = dialable(net, 2, 0);
+        said.is_some()
+    });
+    assert_eq!(said, Some(addresses));
+    net.link(2, 0);
+    net.run(Duration::from_secs(2));
+    let relayed = net.nodes[1].counters().relayed_bytes;
+    let (page, mut got) = (page(300_000), Vec::new());
+    assert_eq!(net.nodes[0].write(net.now, far, page.clone()), Some(page.len()));
+    net.nodes[0].finish(net.now, far);
+    net.drain(0);
+    net.until(Duration::from_secs(10), "the page is there", |net| read(net, 2, channel, &mut got));
+    assert!(got == page, "the page arrived as it was sent");
+    let more = net.nodes[1].counters().relayed_bytes - relayed;
+    // While the direct circuit's first window is full, the other takes what it can.
+    assert!(more < 200_000, "{more} bytes of it went over the relay");
+}
+
+#[test]
+fn who_hangs_on_few_links_hears_where_others_can_be_dialled() {
+    let mut net = Net::advertising(&[vec!["tcp://203.0.113.7:7946".to_owned()], Vec::new(), Vec::new()], 11);
+    (1..3).for_each(|node| net.link(node - 1, node));
+    net.until(Duration::from_secs(120), "its addresses", |net| dialable(net, 2, 0).is_some());
+}

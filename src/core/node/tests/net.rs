@@ -51,9 +51,15 @@ pub struct Net {
 impl Net {
     /// `n` nodes without links.
     pub fn new(n: usize, seed: u8) -> Self {
+        Self::advertising(&vec![Vec::new(); n], seed)
+    }
+
+    /// A node without links for each list of addresses that one names in its Hello.
+    pub fn advertising(addresses: &[Vec<String>], seed: u8) -> Self {
+        let n = addresses.len();
         let now = Now { instant: Instant::from_micros(1), unix: UnixTime(1_800_000_000) };
         let mut rng = Rng::from_seed([seed; 32]);
-        let nodes: Vec<_> = (0..n).map(|_| node(now, &mut rng)).collect();
+        let nodes: Vec<_> = addresses.iter().map(|advertise| node(now, &mut rng, advertise.clone())).collect();
         Self {
             now,
             events: nodes.iter().map(|_| Vec::new()).collect(),
@@ -231,7 +237,7 @@ impl Net {
 }
 
 /// A node with a fresh key.
-fn node(now: Now, rng: &mut Rng) -> Node<MemoryStore> {
+fn node(now: Now, rng: &mut Rng, advertise: Vec<String>) -> Node<MemoryStore> {
     let keys = Arc::new(SigningKey::generate(Scheme::Ed25519, rng));
     let me = keys.public().peer_id();
     let config = Config {
@@ -252,7 +258,7 @@ fn node(now: Now, rng: &mut Rng) -> Node<MemoryStore> {
         paths: Default::default(),
         saved_keys: None,
         dht: true,
-        advertise: Vec::new(),
+        advertise,
         suffix: "tarnet.alt".into(),
         sessions_held_max: crate::node::limits::SESSIONS_HELD_MAX,
     };

@@ -126,6 +126,8 @@ enum Purpose {
     Apart,
     /// The same, if only some of the way is another.
     Detour,
+    /// A link to the far node has come up: one over that, beside those that there are.
+    Direct,
 }
 
 /// A resumption on its way.
@@ -345,6 +347,14 @@ impl Sessions {
     /// Every session, for people.
     pub fn status(&self) -> impl Iterator<Item = SessionStatus> {
         self.sessions.iter().map(|(id, session)| session.status(*id))
+    }
+
+    /// Whether whoever opened this circuit says who it is.
+    #[must_use]
+    pub fn is_named(&self, carrier: CarrierId) -> bool {
+        let session = self.by_carrier.get(&carrier).and_then(|id| self.sessions.get(id));
+        let end = session.map(|session| &session.end);
+        matches!(end, Some(End::Initiator(end)) if end.acting != Acting::Anonymous)
     }
 
     /// What was dropped, and what went wrong.

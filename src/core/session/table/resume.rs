@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! channels ─ 1 s ─▶ apart ─ none ─▶ detour ─ none, or not another way ─ 4 s … 64 s ─▶ apart …
+//! a link to the far node itself comes up: one over that at once, a third perhaps
 //! a circuit dies: the other goes on, a new second one is asked for at once
 //! none answers: ask for one, after 400 ms for another around the way of the first, then ever later; 3 at once
 //! ```
@@ -43,8 +44,12 @@ impl InitiatorEnd {
         }
     }
 
-    /// The ways that a new circuit keeps away from: of those that live, hang, or fell silent, the latest.
+    /// The ways that a new circuit keeps away from: of those that live, hang, or fell silent, the latest. None for one
+    /// over a link to the far node itself.
     fn avoid(&self, purpose: Purpose) -> Avoid {
+        if purpose == Purpose::Direct {
+            return Avoid::default();
+        }
         let setups = self.trails.iter().rev().map(|(_, setup)| *setup).take(AVOID_MAX).collect();
         Avoid { setups, strict: purpose == Purpose::Apart }
     }
@@ -71,13 +76,19 @@ impl InitiatorEnd {
 }
 
 impl Session {
-    /// Whether a session of ours wants a second circuit and may ask for one. Tags that a responder knows ahead are
-    /// left for when there is no circuit at all.
+    /// Whether a session of ours wants a second circuit and may ask for one.
     fn wants_standby(&self, here: PeerId) -> bool {
         let End::Initiator(end) = &self.end else { return false };
+        let few = self.carriers.len() + end.building.len() < CIRCUITS_WANTED;
+        few && self.may_ask() && end.descriptor.node != here
+    }
+
+    /// Whether a session of ours may ask for a circuit beside those that it has. Tags that a responder knows ahead are
+    /// left for when there is none at all.
+    fn may_ask(&self) -> bool {
+        let End::Initiator(end) = &self.end else { return false };
         let tags_left = end.resume_next - end.resume_floor < RESUME_AHEAD / 2;
-        let wanted = self.carriers.len() + end.building.len() < CIRCUITS_WANTED && !self.carriers.is_empty();
-        wanted && tags_left && !self.channels.is_empty() && !self.closing && end.descriptor.node != here
+        tags_left && !self.carriers.is_empty() && !self.channels.is_empty() && !self.closing
     }
 }
 
@@ -148,8 +159,12 @@ impl Sessions {
         self.want_standby(id, at);
     }
 
-    /// A neighbour came up: there may be second ways now.
-    pub fn handle_neighbour_up(&mut self, now: Now) {
+    /// A neighbour came up: there may be second ways now, and to itself a better one than over others.
+    pub fn handle_neighbour_up(&mut self, now: Now, peer: &PeerId) {
+        let leads = |end: &End| matches!(end, End::Initiator(end) if end.descriptor.node == *peer);
+        let to_it = self.sessions.iter().filter(|(_, session)| leads(&session.end) && session.may_ask());
+        let to_it: Vec<SessionId> = to_it.map(|(id, _)| *id).collect();
+        to_it.into_iter().for_each(|id| self.build(now, id, Purpose::Direct));
         let waiting: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in waiting {
             let wait = self.rng.jitter(STANDBY_NEIGHBOUR / 2, 100);
@@ -185,7 +200,9 @@ impl Sessions {
         end.resume_floor = end.resume_floor.max(n + 1);
         (end.failures, end.rejected, end.hedges) = (0, 0, 0);
         let healthy = session.machine.healthy_carriers();
-        if healthy >= CIRCUITS_WANTED || (healthy > 0 && purpose != Purpose::Continue && !parted) {
+        let enough = CIRCUITS_WANTED + usize::from(purpose == Purpose::Direct);
+        let wanted = matches!(purpose, Purpose::Continue | Purpose::Direct) || parted;
+        if healthy >= enough || (healthy > 0 && !wanted) {
             self.close_carrier(carrier);
             return self.standby_failed(now, id, Purpose::Detour);
         }
