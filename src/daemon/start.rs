@@ -51,6 +51,7 @@ pub async fn load(config: &Config, keys: &KeyFolder, disk: &Disk, now: Now) -> a
         saved_keys: own_keys,
         dht: true,
         advertise: config.tcp.advertise.iter().map(ToString::to_string).collect(),
+        direct: config.node.direct,
         suffix: config.dns.suffix.clone(),
         sessions_held_max: config.node.memory_limit / 8 * 3,
     };

@@ -295,12 +295,6 @@ impl Links {
         self.conns.keys().filter(|conn| self.is_inbound(**conn)).count()
     }
 
-    /// Whether one more may be dialed.
-    #[must_use]
-    pub fn may_dial(&self) -> bool {
-        self.dialed() < self.max_outbound
-    }
-
     /// Connections that we dialed, linked or not.
     fn dialed(&self) -> usize {
         let dialed = |state: &&Conn| match state {

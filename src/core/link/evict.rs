@@ -15,6 +15,7 @@ use super::error::{Bye, Error};
 use super::gate::Source;
 use super::limits::{SOURCE_PARTS, UNUSED_TIME};
 use super::links::{Conn, End, Link, Links};
+use crate::crypto::PeerId;
 use crate::time::{Instant, Now};
 
 impl Links {
@@ -27,6 +28,14 @@ impl Links {
     /// Ends the dialed link that is of least use, if one may yield.
     pub(super) fn evict_outbound(&mut self, now: Now) -> bool {
         let victim = self.unused(now.instant, true);
+        self.evict(victim)
+    }
+
+    /// Ends the one of some dialed links that is of least use, if one of them may yield.
+    pub fn end_unused(&mut self, now: Now, of: &[PeerId]) -> bool {
+        let unused = self.linked(true).filter(|(_, link)| of.contains(&link.peer));
+        let unused = unused.filter(|(_, link)| now.instant - link.used >= UNUSED_TIME);
+        let victim = unused.min_by_key(|(_, link)| usefulness(link)).map(|(conn, _)| conn);
         self.evict(victim)
     }
 

@@ -56,6 +56,8 @@ pub struct Config {
     pub saved_keys: Option<zeroize::Zeroizing<Vec<u8>>>,
     /// Addresses that the Hello names.
     pub advertise: Vec<String>,
+    /// Whether peers are looked for that could be dialled.
+    pub direct: bool,
     /// Whether this node takes part in the DHT. Without, it finds peers by the landmarks' directory alone, and no names.
     pub dht: bool,
     /// The suffix under which every name also works, e.g. `tarnet.alt`.
@@ -131,6 +133,7 @@ impl<S: Store> Node<S> {
         let mut dht = Dht::new(me, rng.fork("dht"), store, dht::Limits::default());
         dht.set_handover(false);
         let aes = config.links.aes;
+        let max_outbound = config.links.max_outbound;
         let sessions = session::table::Config { node_key: Arc::clone(&key), aes, saved: config.saved_keys };
         Self {
             me,
@@ -154,7 +157,7 @@ impl<S: Store> Node<S> {
             bound_for: HashMap::new(),
             hello: names::HelloPublisher::new(config.advertise),
             filler: Filler::new(now, rng.fork("contacts")),
-            direct: Direct::new(now, rng.fork("direct")),
+            direct: Direct::new(now, rng.fork("direct"), if config.direct { max_outbound / 2 } else { 0 }),
             forming: Forming::new(now),
             events: VecDeque::new(),
             contacts_at_restore: 0,

@@ -14,7 +14,7 @@ use super::home::{gap, seat};
 use super::leases::Leases;
 use super::limits::{
     DIRECTORIES, DIRECTORIES_ASKED, DIRECTORIES_AT_ONCE, DIRECTORY_WAIT, DIRECTORY_WAIT_PER_METRIC, LOOKUPS_MAX,
-    PLACE_CACHE_LIFE, PLACE_LIFE,
+    OWN_PLACE_PRICE, PLACE_CACHE_LIFE, PLACE_LIFE,
 };
 use super::{Cost, Error, Event, Limits, LookupId, RequestId, Routing, Timer, To};
 use crate::crypto::PeerId;
@@ -269,7 +269,8 @@ impl Routing {
             return Ok(());
         }
         let neighbour = self.neighbours.get_mut(&from).ok_or(Error::NotNeighbour)?;
-        if !neighbour.places.take(now, 1) {
+        let price = if asked == PlaceRequest::Get(self.me) { OWN_PLACE_PRICE } else { 1 };
+        if !neighbour.places.take(now, price) {
             self.counters.places_over_budget += 1;
             self.answer_token(from, token, PlaceAnswer::Done.encode());
             return Ok(());
@@ -357,7 +358,8 @@ impl Routing {
     fn directory_denied(&mut self, now: Instant, request: RequestId, dest: &PeerId) {
         let Some(search) = self.directory.searches.get_mut(dest) else { return };
         search.open.remove(&request);
-        if search.open.is_empty() {
+        // It itself may be silent, or gone: nobody waits for that.
+        if search.open.values().all(|(asked, _)| asked == dest) {
             self.ask_directories(now, dest);
         }
     }

@@ -131,8 +131,10 @@ pub const PUBLISH_WAIT: Duration = Duration::from_millis(500);
 pub const PLACE_LIFE: Duration = Duration::from_secs(2 * 60 * 60);
 /// A place that was asked for is believed so long.
 pub const PLACE_CACHE_LIFE: Duration = Duration::from_secs(60 * 60);
-/// Places that one neighbour may bring to a landmark at once, and per time.
+/// Requests about places that one neighbour may bring at once, and per time: to a landmark, or for a node's own place.
 pub const PLACE_RATE: Rate = Rate { burst: 2048, interval: Duration::from_millis(10) };
+/// What a request for the own place of a node takes of that: any node answers it, and with its whole Hello.
+pub const OWN_PLACE_PRICE: u32 = 4;
 /// A shorter route of an older sequence is preferred this long after a newer one came.
 pub const SEQUENCE_SETTLE: Duration = Duration::from_secs(60);
 /// Shortest time between two sequences of ours.

@@ -309,6 +309,12 @@ pub const KEYS: &[Key] = &[
     key("node.max_outbound", "48", "links the daemon opens by itself", |c, v| {
         put(&mut c.node.max_outbound, number(v, 0, LINKS_MAX))
     }),
+    key(
+        "node.direct",
+        "true",
+        "link up directly with peers that say where they can be dialled; half of max_outbound",
+        |c, v| put(&mut c.node.direct, boolean(v)),
+    ),
     key("node.upload_limit", "\"\"", "\"10Mbit\", \"1MB/s\"; empty: none", |c, v| {
         put(&mut c.node.upload_limit, limit(v))
     }),

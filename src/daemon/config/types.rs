@@ -54,6 +54,8 @@ pub struct Node {
     pub max_inbound: usize,
     /// Links that the daemon opens by itself.
     pub max_outbound: usize,
+    /// Whether peers that relays lead to are dialled where their Hello says so.
+    pub direct: bool,
     /// Bytes per second that all links together may send.
     pub upload_limit: Option<u64>,
     /// Bytes per second that all links together may receive.

@@ -19,8 +19,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::backoff::Backoff;
 use super::conn::{AbortOnDrop, Origin, Transport};
 use super::connect::{Place, connect};
-use super::limits::{HINT_ATTEMPTS_MAX, HINT_FALLBACK_DELAY, TARGETS_MAX};
-use super::offered::{offered, own_networks};
+use super::limits::{HINT_ATTEMPTS_MAX, HINT_FALLBACK_DELAY, OFFER_ATTEMPTS_MAX, OFFERS_MAX, TARGETS_MAX};
+use super::offered::offered;
 use crate::config::{PeerUri, Scheme};
 
 /// A target that is not taken.
@@ -89,6 +89,8 @@ pub struct TargetStatus {
 struct Shared {
     transport: Transport,
     outbound: Arc<Semaphore>,
+    /// The part of these that offers may take, and never wait for: what was configured comes first.
+    offers: Arc<Semaphore>,
     linked: watch::Sender<BTreeSet<PeerId>>,
     table: Mutex<Table>,
 }
@@ -113,8 +115,9 @@ impl Dialler {
     #[must_use]
     pub fn new(transport: Transport, outbound_max: usize, rng: Rng) -> Self {
         let outbound = Arc::new(Semaphore::new(outbound_max.min(Semaphore::MAX_PERMITS)));
+        let offers = Arc::new(Semaphore::new((outbound_max / 2).min(OFFERS_MAX)));
         let table = Mutex::new(Table { rng, targets: BTreeMap::new() });
-        Self(Arc::new(Shared { transport, outbound, linked: watch::Sender::default(), table }))
+        Self(Arc::new(Shared { transport, outbound, offers, linked: watch::Sender::default(), table }))
     }
 
     /// Dials `uri` from now on. `remembered` is the node that answered there before (trust on first use):
@@ -140,11 +143,13 @@ impl Dialler {
         self.start(TargetKey::Peer(peer), Place::Addresses(addresses), Pin::Hint(peer), false, delay)
     }
 
-    /// Dials a peer where its Hello says that it is, until that fails or the connection ends. It may say what it
-    /// likes, so only addresses of the open Internet and of our own networks are dialled ([`super::offered`]).
+    /// Dials a peer where its Hello says that it is, until that fails or the connection ends, if less than half of what
+    /// may be dialled are offers. It may say what it likes, so only addresses of the open Internet are dialled.
     pub fn offer(&self, peer: PeerId, addresses: &[String]) {
-        let addresses = offered(addresses, &own_networks());
-        if !addresses.is_empty() {
+        let addresses = offered(addresses);
+        let is_offer = |key: &&TargetKey| matches!(key, TargetKey::Offer(_));
+        let many = lock(&self.0.table).targets.keys().filter(is_offer).count() >= OFFERS_MAX;
+        if !addresses.is_empty() && !many && self.0.offers.available_permits() > 0 {
             tracing::debug!(%peer, ?addresses, "a direct link may be possible");
             let expect = Pin::Required(peer);
             // At the bound nothing is lost: the relays lead there.
@@ -311,7 +316,7 @@ async fn run(shared: std::sync::Weak<Shared>, target: Arc<Target>, mut backoff: 
         let given_up = match target.key {
             TargetKey::Uri(_) => false,
             TargetKey::Peer(_) => !worked && lock(&target.state).failures >= HINT_ATTEMPTS_MAX,
-            TargetKey::Offer(_) => worked || lock(&target.state).failures >= HINT_ATTEMPTS_MAX,
+            TargetKey::Offer(_) => worked || lock(&target.state).failures >= OFFER_ATTEMPTS_MAX,
         };
         if worked {
             backoff.reset();
@@ -330,7 +335,17 @@ async fn run(shared: std::sync::Weak<Shared>, target: Arc<Target>, mut backoff: 
 
 /// One attempt, and the life of the connection that it gives. True when a link came of it.
 async fn attempt(shared: &Shared, target: &Target) -> bool {
-    let Ok(permit) = Arc::clone(&shared.outbound).acquire_owned().await else { return false };
+    let is_offer = matches!(target.key, TargetKey::Offer(_));
+    let share = if is_offer { Arc::clone(&shared.offers).try_acquire_owned().ok() } else { None };
+    let permit = if is_offer {
+        Arc::clone(&shared.outbound).try_acquire_owned().ok().filter(|_| share.is_some())
+    } else {
+        Arc::clone(&shared.outbound).acquire_owned().await.ok()
+    };
+    let Some(permit) = permit else {
+        lock(&target.state).fail("as many links as may be dialled".into());
+        return false;
+    };
     let place = lock(&target.state).place.clone();
     let (stream, address) = match connect(&place).await {
         Ok(connected) => connected,

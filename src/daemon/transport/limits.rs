@@ -71,5 +71,11 @@ pub const BACKOFF_JITTER_PERCENT: u32 = 25;
 pub const BACKOFF_EXACT_MAX: Duration = Duration::from_secs(4);
 /// Failed attempts after which a hint is forgotten; it comes back when it is announced again.
 pub const HINT_ATTEMPTS_MAX: u32 = 8;
+/// Addresses of one offer that are dialled.
+pub const OFFER_ADDRESSES_MAX: usize = 4;
+/// Attempts at one offer.
+pub const OFFER_ATTEMPTS_MAX: u32 = 2;
+/// Offers dialled or linked at once, whatever may be dialled in all.
+pub const OFFERS_MAX: usize = 64;
 /// How long the side with the larger PeerId leaves the first attempt to the other.
 pub const HINT_FALLBACK_DELAY: Duration = Duration::from_secs(2);

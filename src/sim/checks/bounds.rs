@@ -25,17 +25,21 @@ impl Links {
         self.0.len()
     }
 
-    /// The machines that a route leads over; who is none any more ends it.
+    /// The machines that a route leads over; who is none any more is left out.
     ///
     /// # Errors
     /// One that is no link.
     pub(super) fn hops(&self, host: usize, route: &RouteStatus) -> Result<[u32; HOPS_MAX], String> {
         let mut hops = [NOBODY; HOPS_MAX];
         let all = std::iter::once(&route.next_hop).chain(route.alternates.iter().map(|(peer, _)| peer));
-        for (place, peer) in hops.iter_mut().zip(all) {
+        let mut places = hops.iter_mut();
+        for peer in all {
             let found = self.0.binary_search_by_key(peer, |(link, _)| *link);
             let lost = || format!("machine {host} routes to {} over {peer}, which is no link of it", route.peer_id);
-            *place = self.0[found.map_err(|_| lost())?].1;
+            let machine = self.0[found.map_err(|_| lost())?].1;
+            if let Some(place) = if machine == NOBODY { None } else { places.next() } {
+                *place = machine;
+            }
         }
         Ok(hops)
     }

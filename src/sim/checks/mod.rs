@@ -55,13 +55,13 @@ impl Look {
             for route in node.routes() {
                 count += 1;
                 let hops = links.hops(host, &route)?;
+                (at, route.peer_id, route.next_hop).hash(&mut hasher);
                 let Some(&dest) = index.get(&route.peer_id) else {
                     if network.is_gone(&route.peer_id) {
                         continue;
                     }
                     return Err(format!("machine {host} has a route to {}, which does not exist", route.peer_id));
                 };
-                (at, dest, hops[0]).hash(&mut hasher);
                 look.routes.push(Route { host: at, dest, hops });
             }
             bounds::check(host, count, links.len(), limits)?;

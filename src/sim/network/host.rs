@@ -156,6 +156,7 @@ impl Host {
             saved_keys,
             dht: self.kept.dht,
             advertise: Vec::new(),
+            direct: true,
             suffix: "tarnet.alt".to_owned(),
             sessions_held_max: tarnet_core::node::limits::SESSIONS_HELD_MAX,
         };

@@ -271,6 +271,24 @@ fn a_dialed_link_without_use_yields_to_a_new_dial_once_that_is_answered() {
 }
 
 #[test]
+fn of_some_dialed_links_the_one_that_nobody_uses_can_be_ended() {
+    let mut net = Net::with((1..=4).map(config));
+    let (first, _) = net.link(0, 1);
+    let (second, _) = net.link(0, 2);
+    let (other, _) = net.link(0, 3);
+    let some = [net.id(1), net.id(2)];
+    let now = net.now;
+    assert!(!net.nodes[0].links.end_unused(now, &some), "young links may still become useful");
+    net.advance(UNUSED_TIME);
+    net.send(0, 1, BULK, &[1; 100]);
+    let now = net.now;
+    assert!(net.nodes[0].links.end_unused(now, &some) && !net.nodes[0].links.end_unused(now, &some));
+    net.run();
+    assert_eq!(net.ended(0, second), Some(Error::TooManyLinks));
+    assert!(net.ended(0, first).is_none() && net.ended(0, other).is_none());
+}
+
+#[test]
 fn what_all_links_hold_is_bounded_and_the_greediest_lose_first() {
     let max = 1 << 20;
     let mut net = Net::with((1..=6).map(|seed| Config { queue_max: max, ..config(seed) }));

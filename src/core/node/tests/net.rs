@@ -259,6 +259,7 @@ fn node(now: Now, rng: &mut Rng, advertise: Vec<String>) -> Node<MemoryStore> {
         saved_keys: None,
         dht: true,
         advertise,
+        direct: true,
         suffix: "tarnet.alt".into(),
         sessions_held_max: crate::node::limits::SESSIONS_HELD_MAX,
     };

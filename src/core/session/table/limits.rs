@@ -44,6 +44,8 @@ pub const RETRY_JITTER: u32 = 20;
 pub const REJECTED_MAX: u32 = 4;
 /// Circuits that a session of ours is to have while it has channels: one in use, one over other relays.
 pub const CIRCUITS_WANTED: usize = 2;
+/// With one more over a link to the far node itself.
+pub const CIRCUITS_MAX: usize = CIRCUITS_WANTED + 1;
 /// Circuits for one session on their way at once.
 pub const BUILDING_MAX: usize = 3;
 /// Set-ups of one session that are remembered, to keep later ones away from their ways.

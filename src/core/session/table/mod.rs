@@ -214,7 +214,7 @@ enum Turn {
     /// In the ready list.
     Ready,
     /// In the blocked list: these carriers had no room.
-    Blocked([Option<CarrierId>; 2]),
+    Blocked([Option<CarrierId>; limits::CIRCUITS_MAX]),
 }
 
 /// A live session.

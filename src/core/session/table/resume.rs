@@ -14,8 +14,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::limits::{
-    BUILDING_MAX, CIRCUITS_WANTED, HEDGE_AFTER, HEDGE_MAX, REJECTED_MAX, RESUME_AHEAD, RETRY_JITTER, STANDBY_NEIGHBOUR,
-    STANDBY_RETRY_FIRST, STANDBY_RETRY_MAX, STANDBY_SOON, TRAILS_MAX,
+    BUILDING_MAX, CIRCUITS_MAX, CIRCUITS_WANTED, HEDGE_AFTER, HEDGE_MAX, REJECTED_MAX, RESUME_AHEAD, RETRY_JITTER,
+    STANDBY_NEIGHBOUR, STANDBY_RETRY_FIRST, STANDBY_RETRY_MAX, STANDBY_SOON, TRAILS_MAX,
 };
 use super::{
     Acting, Building, Channel, CircuitFailure, End, Event, InitiatorEnd, Purpose, Session, SessionId, Sessions, Timer,
@@ -159,9 +159,13 @@ impl Sessions {
         self.want_standby(id, at);
     }
 
-    /// A neighbour came up: there may be second ways now, and to itself a better one than over others.
+    /// A neighbour came up: there may be second ways now, and to itself a better one than over others. Who does not say
+    /// who it is does not show it by coming over its own link either.
     pub fn handle_neighbour_up(&mut self, now: Now, peer: &PeerId) {
-        let leads = |end: &End| matches!(end, End::Initiator(end) if end.descriptor.node == *peer);
+        let leads = |end: &End| match end {
+            End::Initiator(end) => end.descriptor.node == *peer && end.acting != Acting::Anonymous,
+            End::Responder(_) => false,
+        };
         let to_it = self.sessions.iter().filter(|(_, session)| leads(&session.end) && session.may_ask());
         let to_it: Vec<SessionId> = to_it.map(|(id, _)| *id).collect();
         to_it.into_iter().for_each(|id| self.build(now, id, Purpose::Direct));
@@ -200,7 +204,7 @@ impl Sessions {
         end.resume_floor = end.resume_floor.max(n + 1);
         (end.failures, end.rejected, end.hedges) = (0, 0, 0);
         let healthy = session.machine.healthy_carriers();
-        let enough = CIRCUITS_WANTED + usize::from(purpose == Purpose::Direct);
+        let enough = if purpose == Purpose::Direct { CIRCUITS_MAX } else { CIRCUITS_WANTED };
         let wanted = matches!(purpose, Purpose::Continue | Purpose::Direct) || parted;
         if healthy >= enough || (healthy > 0 && !wanted) {
             self.close_carrier(carrier);

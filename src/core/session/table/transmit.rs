@@ -1,6 +1,7 @@
 //! Packets out and in. Sessions with something to send take turns, one packet each; those
 //! whose circuit has no room step aside until it has. The others cost nothing.
 
+use super::limits::CIRCUITS_MAX;
 use bytes::BytesMut;
 
 use super::{End, SessionId, Sessions, Timer, Turn};
@@ -73,7 +74,7 @@ impl Sessions {
         id: SessionId,
         ready: &mut dyn FnMut(CarrierId) -> bool,
     ) -> Option<(CarrierId, BytesMut)> {
-        let mut full = [None; 2];
+        let mut full = [None; CIRCUITS_MAX];
         let session = self.sessions.get_mut(&id)?;
         if session.machine.poll_timeout().is_some_and(|at| at <= now.instant) {
             session.machine.handle_timeout(now);
@@ -81,7 +82,8 @@ impl Sessions {
         let packet = session.machine.poll_transmit(now, &mut |carrier| {
             let room = ready(carrier);
             if !room && !full.contains(&Some(carrier)) {
-                full = [Some(carrier), full[0]];
+                full.rotate_right(1);
+                full[0] = Some(carrier);
             }
             room
         });
@@ -90,7 +92,7 @@ impl Sessions {
                 session.turn = Turn::Ready;
                 self.ready.push_back(id);
             }
-            (None, [None, _]) => session.turn = Turn::Rests,
+            (None, [None, ..]) => session.turn = Turn::Rests,
             (None, _) => {
                 session.turn = Turn::Blocked(full);
                 if !std::mem::replace(&mut session.listed, true) {
