@@ -119,7 +119,9 @@ pub struct Dht {
     pub forged: usize,
     /// Median time of the values found.
     pub hit_s: f64,
-    /// Nodes that learned that there is no such value within three times that.
+    /// Median time after which nodes knew that there is no such value.
+    pub miss_s: f64,
+    /// Nodes that knew it within three times that of a hit.
     pub missing_in_time: usize,
 }
 
@@ -152,9 +154,12 @@ impl fmt::Display for Phase {
             Some(converged) => writeln!(f, "  converged  after {converged:.1} s")?,
             None => writeln!(f, "  converged  not within the time to settle")?,
         }
-        if let Some(Dht { put, found, missing_known, asked, forged, hit_s, missing_in_time }) = &self.dht {
+        if let Some(Dht { put, found, missing_known, asked, forged, hit_s, miss_s, missing_in_time }) = &self.dht {
             writeln!(f, "  dht        {put} put, {asked} asked, {found} found, in {hit_s} s, {forged} forged")?;
-            writeln!(f, "  missing    {missing_known} known to be, {missing_in_time} of them in three times that")?;
+            writeln!(
+                f,
+                "  missing    {missing_known} known to be, in {miss_s} s, {missing_in_time} of them in three times a hit's"
+            )?;
         }
         match &self.noise {
             Some(Adverts { refreshes, changes, others }) => {
@@ -167,7 +172,7 @@ impl fmt::Display for Phase {
 
 impl From<&content::Outcome> for Dht {
     fn from(out: &content::Outcome) -> Self {
-        let (hit, missing_in_time) = out.in_time();
+        let (hit, miss, missing_in_time) = out.in_time();
         Self {
             put: out.put,
             found: out.found,
@@ -175,6 +180,7 @@ impl From<&content::Outcome> for Dht {
             asked: out.asked,
             forged: out.forged,
             hit_s: round(hit.as_secs_f64()),
+            miss_s: round(miss.as_secs_f64()),
             missing_in_time,
         }
     }

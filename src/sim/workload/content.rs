@@ -41,13 +41,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The median time of a hit, and how many were known missing within three times that.
+    /// The median times of a hit and of a miss, and how many misses were known within three times a hit's.
     #[must_use]
-    pub fn in_time(&self) -> (Duration, usize) {
-        let mut hits = self.hits.clone();
-        hits.sort_unstable();
-        let median = hits.get(hits.len() / 2).copied().unwrap_or_default();
-        (median, self.misses.iter().filter(|miss| **miss <= median * 3).count())
+    pub fn in_time(&self) -> (Duration, Duration, usize) {
+        let median = |times: &[Duration]| {
+            let mut times = times.to_vec();
+            times.sort_unstable();
+            times.get(times.len() / 2).copied().unwrap_or_default()
+        };
+        let hit = median(&self.hits);
+        (hit, median(&self.misses), self.misses.iter().filter(|miss| **miss <= hit * 3).count())
     }
 }
 
