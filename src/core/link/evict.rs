@@ -33,9 +33,7 @@ impl Links {
 
     /// Ends the one of some dialed links that is of least use, if one of them may yield.
     pub fn end_unused(&mut self, now: Now, of: &[PeerId]) -> bool {
-        let unused = self.linked(true).filter(|(_, link)| of.contains(&link.peer));
-        let unused = unused.filter(|(_, link)| now.instant - link.used >= UNUSED_TIME);
-        let victim = unused.min_by_key(|(_, link)| usefulness(link)).map(|(conn, _)| conn);
+        let victim = self.unused_of(now.instant, true, |link| of.contains(&link.peer));
         self.evict(victim)
     }
 
@@ -70,7 +68,12 @@ impl Links {
 
     /// The link that has been unused for longest, if that is long enough.
     fn unused(&self, now: Instant, outbound: bool) -> Option<ConnId> {
-        let unused = self.linked(outbound).filter(|(_, link)| now - link.used >= UNUSED_TIME);
+        self.unused_of(now, outbound, |_| true)
+    }
+
+    /// The same among those that `fits` lets through.
+    fn unused_of(&self, now: Instant, outbound: bool, fits: impl Fn(&Link) -> bool) -> Option<ConnId> {
+        let unused = self.linked(outbound).filter(|(_, link)| now - link.used >= UNUSED_TIME && fits(link));
         unused.min_by_key(|(_, link)| usefulness(link)).map(|(conn, _)| conn)
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Bounds: a peer is looked for once in [`TRY_AGAIN`]; [`TRIED_MAX`] of these are remembered, and no more are begun
 //! while all are young. Links that came of it are half of those that may be dialled; when there are so many, the one
-//! that is used least yields, or if all are used, nobody is looked for. Who has no address in its Hello stays where it
+//! that is used least yields, or if all are used, nobody is dialled. Who has no address in its Hello stays where it
 //! is.
 
 use std::collections::BTreeMap;
@@ -103,10 +103,7 @@ impl<S: Store> Node<S> {
         if !self.has_dht || linked || peer == self.me || self.direct.max == 0 {
             return;
         }
-        let ours: Vec<PeerId> =
-            self.links.links().filter(|link| self.direct.is_ours(link)).map(|link| link.peer).collect();
-        let room = ours.len() < self.direct.max || self.links.end_unused(now, &ours);
-        if room && self.direct.may_try(now.instant, peer) {
+        if self.direct.may_try(now.instant, peer) {
             self.query(now, Purpose::Direct(peer), dht::hello_key(&peer), Kind::Hello);
         }
     }
@@ -124,9 +121,15 @@ impl<S: Store> Node<S> {
         }
     }
 
-    /// Where a peer says that it can be dialled.
-    pub(super) fn on_direct_hello(&mut self, hello: Hello) {
-        if let Some((_, offered)) = self.direct.tried.get_mut(&hello.peer).filter(|_| !hello.addresses.is_empty()) {
+    /// Where a peer says that it can be dialled, if anywhere; a link yields only now that it does.
+    pub(super) fn on_direct_hello(&mut self, now: Now, hello: Hello) {
+        if hello.addresses.is_empty() {
+            return;
+        }
+        let ours: Vec<PeerId> =
+            self.links.links().filter(|link| self.direct.is_ours(link)).map(|link| link.peer).collect();
+        let room = ours.len() < self.direct.max || self.links.end_unused(now, &ours);
+        if let Some((_, offered)) = self.direct.tried.get_mut(&hello.peer).filter(|_| room) {
             *offered = true;
             self.events.push_back(Event::Dialable { peer: hello.peer, addresses: hello.addresses });
         }

@@ -194,7 +194,7 @@ impl<S: Store> Node<S> {
                 if let Some(hello) = dht::open_hello(peer, &block) {
                     self.lookups.queries.remove(&query);
                     self.dht.cancel(query);
-                    self.on_direct_hello(hello);
+                    self.on_direct_hello(now, hello);
                 }
             }
             Purpose::Content(want, hash) => {

@@ -1,9 +1,9 @@
 //! Packets out and in. Sessions with something to send take turns, one packet each; those
 //! whose circuit has no room step aside until it has. The others cost nothing.
 
-use super::limits::CIRCUITS_MAX;
 use bytes::BytesMut;
 
+use super::limits::CIRCUITS_MAX;
 use super::{End, SessionId, Sessions, Timer, Turn};
 use crate::session::CarrierId;
 use crate::time::Now;
