@@ -1,10 +1,10 @@
-//! Whom the DHT can reach, in buckets by how many leading bits their place shares with
-//! ours: k live contacts each, the longest known first, and spares that take the place of one that goes.
-//! A contact is here only while the node can reach it; nobody is entered on hearsay.
+//! Whom the DHT can reach, by their places. A contact is here only while the node can reach it; nobody is entered on
+//! hearsay. Routing bounds how many there are; what R5N's buckets are for, that there is always room for those near to
+//! us, is kept: where all places are taken, the bucket (by leading bits shared with our place) with most contacts yields.
 
 use std::collections::BTreeMap;
 
-use super::limits::{BUCKET_LEN, SPARE_LEN};
+use super::limits::{BUCKET_LEN, CONTACTS_LEN};
 use crate::crypto::{Context, DhtKey, PeerId, derive_into};
 use crate::rng::Rng;
 
@@ -46,122 +46,128 @@ pub(super) struct Contact {
     pub id: DhtKey,
 }
 
-/// One bucket.
-#[derive(Default)]
-struct Bucket {
-    /// Asked and counted; at most k.
-    live: Vec<Contact>,
-    /// Known beyond that, oldest first.
-    spare: Vec<Contact>,
-}
-
 /// All contacts.
 pub(super) struct Contacts {
     me: DhtKey,
-    buckets: BTreeMap<u32, Bucket>,
-    known: BTreeMap<PeerId, u32>,
-    spares: usize,
-    /// Contacts not remembered because every spare place was taken.
+    places: BTreeMap<PeerId, DhtKey>,
+    /// The same, sorted by place: those that share leading bits lie together.
+    sorted: Vec<Contact>,
+    /// Contacts by the leading bits that they share with us.
+    buckets: BTreeMap<u32, usize>,
+    /// Contacts not remembered because every place was taken.
     pub dropped: u64,
 }
 
 impl Contacts {
     /// No contacts yet.
     pub fn new(me: DhtKey) -> Self {
-        Self { me, buckets: BTreeMap::new(), known: BTreeMap::new(), spares: 0, dropped: 0 }
+        Self { me, places: BTreeMap::new(), sorted: Vec::new(), buckets: BTreeMap::new(), dropped: 0 }
     }
 
-    /// Enters a contact; `true` when it is live now.
+    /// Enters a contact; `true` when it is new here.
     pub fn insert(&mut self, peer: PeerId) -> bool {
         let id = dht_id(&peer);
-        if id == self.me || self.known.contains_key(&peer) {
+        if id == self.me || self.places.contains_key(&peer) {
             return false;
         }
-        let at = shared_bits(&self.me, &id);
-        let bucket = self.buckets.entry(at).or_default();
-        let live = bucket.live.len() < BUCKET_LEN;
-        if live {
-            bucket.live.push(Contact { peer, id });
-        } else if self.spares < SPARE_LEN {
-            bucket.spare.push(Contact { peer, id });
-            self.spares += 1;
-        } else {
+        if self.sorted.len() >= CONTACTS_LEN {
             self.dropped += 1;
-            return false;
+            let rare = self.buckets.get(&shared_bits(&self.me, &id)).is_none_or(|count| *count < BUCKET_LEN);
+            let Some(other) = self.of_largest_bucket().filter(|_| rare) else { return false };
+            self.remove(&other);
         }
-        self.known.insert(peer, at);
-        live
+        let at = self.sorted.partition_point(|c| c.id < id);
+        self.sorted.insert(at, Contact { peer, id });
+        self.places.insert(peer, id);
+        *self.buckets.entry(shared_bits(&self.me, &id)).or_default() += 1;
+        true
     }
 
-    /// Takes a contact out; answers whether it was live, and the spare that took its place.
-    pub fn remove(&mut self, peer: &PeerId) -> (bool, Option<PeerId>) {
-        let Some(at) = self.known.remove(peer) else { return (false, None) };
-        let Some(bucket) = self.buckets.get_mut(&at) else { return (false, None) };
-        if let Some(place) = bucket.spare.iter().position(|c| c.peer == *peer) {
-            bucket.spare.remove(place);
-            self.spares -= 1;
-            return (false, None);
+    /// A contact of the bucket with most.
+    fn of_largest_bucket(&self) -> Option<PeerId> {
+        let (largest, _) = self.buckets.iter().max_by_key(|(_, count)| **count)?;
+        self.sorted.iter().find(|c| shared_bits(&self.me, &c.id) == *largest).map(|c| c.peer)
+    }
+
+    /// Takes a contact out; answers whether it was one.
+    pub fn remove(&mut self, peer: &PeerId) -> bool {
+        let Some(id) = self.places.remove(peer) else { return false };
+        if let Ok(at) = self.sorted.binary_search_by_key(&id, |c| c.id) {
+            self.sorted.remove(at);
         }
-        bucket.live.retain(|c| c.peer != *peer);
-        let mut next = None;
-        if !bucket.spare.is_empty() {
-            let contact = bucket.spare.remove(0);
-            self.spares -= 1;
-            bucket.live.push(contact);
-            next = Some(contact.peer);
+        let bucket = shared_bits(&self.me, &id);
+        if let Some(count) = self.buckets.get_mut(&bucket) {
+            *count -= 1;
+            if *count == 0 {
+                self.buckets.remove(&bucket);
+            }
         }
-        (true, next)
+        true
     }
 
-    /// Every contact that is asked, in a stable order.
-    pub fn live(&self) -> impl Iterator<Item = &Contact> {
-        self.buckets.values().flat_map(|bucket| &bucket.live)
+    /// Contacts.
+    pub const fn len(&self) -> usize {
+        self.sorted.len()
     }
 
-    /// Live contacts.
-    pub fn len(&self) -> usize {
-        self.known.len() - self.spares
-    }
-
-    /// Whether all that we know are live: then we see the whole network that routing sees.
+    /// Whether there are so few, in every bucket, that these must be all.
     pub fn complete(&self) -> bool {
-        self.spares == 0 && self.dropped == 0
+        self.dropped == 0 && self.buckets.values().all(|count| *count <= BUCKET_LEN)
     }
 
     /// The `count` contacts nearest to a key, nearest first.
     pub fn closest(&self, key: &DhtKey, count: usize) -> Vec<Contact> {
-        let mut all: Vec<(Distance, &Contact)> = self.live().map(|c| (distance(&c.id, key), c)).collect();
-        if count < all.len() {
-            all.select_nth_unstable_by_key(count, |(far, _)| *far);
-            all.truncate(count);
-        }
-        all.sort_unstable_by_key(|(far, _)| *far);
-        all.into_iter().map(|(_, c)| *c).collect()
+        let mut out = Vec::with_capacity(count.min(self.sorted.len()));
+        gather(&self.sorted, 0, key, count, &mut out);
+        out
     }
 
     /// How many contacts are nearer to a key than `distance`, counting to `most`.
     pub fn nearer(&self, key: &DhtKey, than: &Distance, most: usize) -> usize {
-        self.live().filter(|c| distance(&c.id, key) < *than).take(most).count()
+        self.closest(key, most).iter().take_while(|c| distance(&c.id, key) < *than).count()
     }
 
     /// Up to `count` different contacts at random among those that `fits` takes.
     pub fn random(&self, count: usize, rng: &mut Rng, fits: impl Fn(&Contact) -> bool) -> Vec<Contact> {
-        let mut all: Vec<Contact> = self.live().filter(|c| fits(c)).copied().collect();
-        let count = count.min(all.len());
-        for at in 0..count {
-            let left = u64::try_from(all.len() - at).unwrap_or(0);
-            let other = at + usize::try_from(rng.public_below(left)).unwrap_or(0);
-            all.swap(at, other);
+        let mut left: Vec<usize> = (0..self.sorted.len()).collect();
+        let mut chosen = Vec::new();
+        while chosen.len() < count && !left.is_empty() {
+            let at = rng.public_below(u64::try_from(left.len()).unwrap_or(1));
+            let at = left.swap_remove(usize::try_from(at).unwrap_or(0));
+            chosen.extend(self.sorted.get(at).filter(|c| fits(c)));
         }
-        all.truncate(count);
-        all
+        chosen
     }
 
-    /// Known contacts per bucket, nearest half of the space last: (shared bits, live, known).
-    pub fn occupancy(&self) -> impl DoubleEndedIterator<Item = (u32, usize, usize)> + '_ {
-        self.buckets.iter().map(|(at, bucket)| (*at, bucket.live.len(), bucket.live.len() + bucket.spare.len()))
+    /// Contacts per bucket, those nearest to us last: (shared bits, contacts).
+    pub fn occupancy(&self) -> impl DoubleEndedIterator<Item = (u32, usize)> + '_ {
+        self.buckets.iter().map(|(at, count)| (*at, *count))
     }
 }
+
+/// Adds the nearest of `sorted`, whose first `bit` bits are the same, until there are `count`: first all of the half that
+/// shares one more bit with the key.
+fn gather(sorted: &[Contact], bit: usize, key: &DhtKey, count: usize, out: &mut Vec<Contact>) {
+    if out.len() >= count || sorted.is_empty() {
+        return;
+    }
+    if sorted.len() <= FEW || bit >= PLACE_BITS {
+        let mut few = sorted.to_vec();
+        few.sort_unstable_by_key(|c| distance(&c.id, key));
+        out.extend(few.into_iter().take(count - out.len()));
+        return;
+    }
+    let is_set = |place: &DhtKey| place.0[bit / 8] >> (7 - bit % 8) & 1 == 1;
+    let (zero, one) = sorted.split_at(sorted.partition_point(|c| !is_set(&c.id)));
+    let (first, second) = if is_set(key) { (one, zero) } else { (zero, one) };
+    gather(first, bit + 1, key, count, out);
+    gather(second, bit + 1, key, count, out);
+}
+
+/// So few contacts are sorted rather than parted further.
+const FEW: usize = 8;
+/// Bits of a place.
+const PLACE_BITS: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -172,19 +178,19 @@ mod tests {
     }
 
     #[test]
-    fn buckets_hold_k_and_a_spare_takes_the_place_of_one_that_goes() {
+    fn a_contact_counts_once_and_goes_as_it_came() {
         let mut contacts = Contacts::new(dht_id(&peer(0)));
         (0..300).for_each(|n| {
             contacts.insert(peer(n));
         });
-        assert!(contacts.occupancy().all(|(_, live, _)| live <= BUCKET_LEN));
-        assert_eq!(contacts.occupancy().map(|(_, _, known)| known).sum::<usize>(), 299);
+        assert!(!contacts.insert(peer(7)));
+        assert_eq!((contacts.len(), contacts.occupancy().map(|(_, count)| count).sum::<usize>()), (299, 299));
         assert!(!contacts.complete());
-        let (first, before) = (*contacts.live().next().unwrap(), contacts.len());
-        let (live, next) = contacts.remove(&first.peer);
-        assert!(live && next.is_some());
-        assert_eq!(contacts.len(), before);
-        assert_eq!(contacts.remove(&first.peer), (false, None));
+        assert!(contacts.remove(&peer(7)) && !contacts.remove(&peer(7)));
+        (0..280).for_each(|n| {
+            contacts.remove(&peer(n));
+        });
+        assert!(contacts.len() == 20 && contacts.complete());
     }
 
     #[test]
@@ -199,17 +205,36 @@ mod tests {
         let distances: Vec<_> = near.iter().map(|c| distance(&c.id, &key)).collect();
         assert!(distances.is_sorted());
         let last = distances[4];
-        assert_eq!(contacts.live().filter(|c| distance(&c.id, &key) <= last).count(), 5);
+        assert_eq!(contacts.sorted.iter().filter(|c| distance(&c.id, &key) <= last).count(), 5);
         assert_eq!(contacts.nearer(&key, &last, 99), 4);
     }
 
     #[test]
-    fn the_spares_are_bounded() {
+    fn the_closest_are_those_that_a_sort_gives() {
+        let mut contacts = Contacts::new(dht_id(&peer(0)));
+        (1..700).for_each(|n| {
+            contacts.insert(peer(n));
+        });
+        for n in 0..50u32 {
+            let key = DhtKey(crate::crypto::hash_xof64(&n.to_le_bytes()));
+            let mut all = contacts.sorted.clone();
+            all.sort_by_key(|c| distance(&c.id, &key));
+            for count in [0, 1, 8, 20, 1000] {
+                assert_eq!(contacts.closest(&key, count), all[..count.min(all.len())]);
+            }
+        }
+    }
+
+    #[test]
+    fn contacts_are_bounded_and_those_near_to_us_find_room() {
         let mut contacts = Contacts::new(dht_id(&peer(0)));
         (1..6000).for_each(|n| {
             contacts.insert(peer(n));
         });
-        assert_eq!(contacts.spares, SPARE_LEN);
+        assert_eq!(contacts.len(), CONTACTS_LEN);
         assert!(contacts.dropped > 1000);
+        let near = |n: &u32| shared_bits(&contacts.me, &dht_id(&peer(*n))) >= 9;
+        let all: Vec<u32> = (1..6000).filter(near).collect();
+        assert!(!all.is_empty() && all.iter().all(|n| contacts.places.contains_key(&peer(*n))));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::bloom::Bloom;
 use super::contacts::{Contact, distance};
-use super::limits::{ALPHA, BRANCHING_PER_L, BUCKET_LEN, HOPS_PER_L, REPLICATION_MAX};
+use super::limits::{BRANCHING_PER_L, BUCKET_LEN, HOPS_PER_L, REPLICATION_MAX};
 use super::store::Store;
 use super::{Dht, To, size};
 use crate::crypto::DhtKey;
@@ -115,9 +115,9 @@ impl<S: Store> Dht<S> {
         let advisory = defence::on(Defence::AdvisoryFilter);
         let unasked = |c: &&Contact| advisory && bloom.implausible() || !bloom.contains(&c.id);
         if nearer < wanted {
-            let count = if matches!(request, Request::Put(..)) { wanted } else { ALPHA };
-            // We are one of the nearest; the others are one less.
-            return closest.iter().take(wanted - 1).filter(unasked).take(count).copied().collect();
+            // We are one of the nearest; the others are one less. All of them at once: then none of them has anybody left to
+            // ask, and our last word is two steps away, however many they are.
+            return closest.iter().take(wanted - 1).filter(unasked).copied().collect();
         }
         let mut chosen: Vec<Contact> = closest[..nearer].iter().filter(unasked).take(degree).copied().collect();
         if chosen.is_empty() && advisory {

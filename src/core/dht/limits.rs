@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-/// Live contacts per bucket. R5N: k.
+/// Contacts that a bucket has room for in any case. R5N: k.
 pub const BUCKET_LEN: usize = 20;
-/// Contacts known beyond full buckets, in all; further ones are not remembered (counted).
-pub const SPARE_LEN: usize = 4096;
+/// Contacts in all: more than routing keeps destinations with any profile of its own. Beyond, the fullest bucket yields to
+/// one that has room left, and others are not remembered (counted).
+pub const CONTACTS_LEN: usize = 4096;
 /// Queries sent at once toward the key by an originator. R5N: alpha.
 pub const ALPHA: usize = 3;
+/// Straight walks of a GET in a network larger than we see, each over a first hop of its own: as many as there are
+/// replicas. Where the first hops are the nearest, none of them has anybody left to ask; and with a tenth of all nodes
+/// lying, a walk of three hops fails one time in four, so that a few walks fail together too often.
+pub const STRAIGHT: usize = REPLICATION as usize;
+/// Denials that it takes to say that nothing is stored, where so many can be asked.
+pub const DENIALS_MIN: usize = 2;
 /// Replicas that we ask for. R5N: r.
 pub const REPLICATION: u8 = 8;
 /// Replicas that anybody may ask for.
@@ -29,10 +36,8 @@ pub const DEADLINE: Duration = Duration::from_secs(4);
 pub const PATIENCE: Duration = Duration::from_millis(2000);
 /// Longest patience that a hop grants another.
 pub const PATIENCE_MAX: Duration = Duration::from_secs(4);
-/// After this long, one denial per group of first hops is enough: the silent ones are presumed gone.
+/// After this long, denials of half the straight walks are enough: the silent ones are presumed gone.
 pub const SILENCE: Duration = Duration::from_millis(1000);
-/// After this long, an own look-up asks its further candidates though the first have not all answered.
-pub const HEDGE: Duration = Duration::from_millis(300);
 /// How long a transit query takes late blocks.
 pub const PENDING_LIFE: Duration = Duration::from_secs(4);
 /// How long a query is known as a repeat.

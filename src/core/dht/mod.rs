@@ -2,8 +2,8 @@
 //!
 //! A query (GET or PUT) takes some random steps, then goes greedily to the peers nearest to its key; in a network whose
 //! every peer we see, it goes to them at once. Every hop keeps the query as *pending* under fresh tokens, passes blocks back as they
-//! come, and answers *complete* when all hops behind it have. Own queries go out in two groups of disjoint first hops; a block is
-//! absent when both deny it, and any valid block overrides that.
+//! come, and answers *complete* when all hops behind it have. Own look-ups are walks over disjoint first hops; a block is
+//! absent when most of them deny it, and any valid block before that overrides it.
 //!
 //! Timers: patience of pending queries, stages and deadline of own ones, expiry of blocks, refresh of own blocks, handover steps.
 //! Bounds: [`limits`]. Nothing here knows how a message gets to a contact: the node reports contacts and carries messages.
@@ -265,14 +265,10 @@ impl<S: Store> Dht<S> {
 
     /// A peer is no longer reachable. Queries no longer wait for it.
     pub fn contact_down(&mut self, now: Now, peer: PeerId) {
-        let (live, next) = self.contacts.remove(&peer);
         self.reports.remove(&peer);
-        if live {
+        if self.contacts.remove(&peer) {
             self.handover_from(now, peer);
             self.leg_gone(now, peer);
-        }
-        if let Some(next) = next {
-            self.handover_to(now, next);
         }
     }
 

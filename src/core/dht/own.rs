@@ -1,11 +1,13 @@
-//! Our own queries: two groups of disjoint first hops, in stages, until both groups have answered.
+//! Our own queries. A GET is several walks over disjoint first hops, each a query of its own, so that none can keep
+//! another from being answered: straight ones, and where we do not see every peer one that takes random steps first. It
+//! ends when nearly every straight walk has ended in a denial, or all in anything; a PUT when all have answered.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::bloom::Bloom;
 use super::contacts::Contact;
-use super::forward::{Request, Step};
-use super::limits::{ALPHA, DEADLINE, HEDGE, OWN_LEN, PATIENCE, PENDING_LIFE, REPLICATION, SILENCE};
+use super::forward::Request;
+use super::limits::{ALPHA, DEADLINE, DENIALS_MIN, OWN_LEN, PATIENCE, PENDING_LIFE, REPLICATION, SILENCE, STRAIGHT};
 use super::pending::{Pending, Upstream};
 use super::store::{Entry, Refused, Store};
 use super::{Dht, Event, Outcome, QueryId, Timer};
@@ -14,14 +16,19 @@ use crate::time::{Instant, Now, UnixTime};
 use crate::wire::block::{Block, Kind};
 use crate::wire::dht::{Progress, Route};
 
-/// Groups of disjoint first hops.
-const GROUPS: usize = 2;
-
-/// The first hops of one group, and where its query believes to be.
-struct Start {
-    group: usize,
+/// The first hops of one walk, and how far its query believes to be.
+struct Walk {
+    /// Whether it goes to the nearest: then its denial counts.
+    straight: bool,
     hop: u8,
     to: Vec<Contact>,
+}
+
+/// Walks to begin.
+struct Plan {
+    walks: Vec<Walk>,
+    /// Places that nobody behind the first hops needs to ask: we do.
+    covered: Vec<DhtKey>,
 }
 
 /// One query of ours.
@@ -29,20 +36,16 @@ pub(super) struct Own {
     /// Who is told; nobody about a refresh.
     pub notify: Option<QueryId>,
     request: Request,
-    /// What is asked next: one batch of starts per stage.
-    stages: VecDeque<Vec<Start>>,
-    /// Places that nobody behind the first hops needs to ask: we do.
-    covered: Vec<DhtKey>,
-    /// Pending queries that have not finished.
-    open: BTreeSet<u64>,
-    /// Groups that asked somebody.
-    asked: [bool; GROUPS],
-    /// Groups in which somebody said that this is all.
-    denied: [bool; GROUPS],
+    /// Walks that have not finished, by pending query; whether they are straight.
+    open: BTreeMap<u64, bool>,
+    /// Straight walks begun.
+    straight: usize,
+    /// Straight walks that ended, and said that this is all.
+    denied: usize,
     /// Digests of blocks found.
     found: BTreeSet<[u8; 32]>,
     replicas: u32,
-    stage_at: Instant,
+    quiet_at: Instant,
     ends: Instant,
 }
 
@@ -52,21 +55,25 @@ impl Own {
         Self {
             notify,
             request,
-            stages: VecDeque::new(),
-            covered: Vec::new(),
-            open: BTreeSet::new(),
-            asked: [false; GROUPS],
-            denied: [false; GROUPS],
+            open: BTreeMap::new(),
+            straight: 0,
+            denied: 0,
             found: BTreeSet::new(),
             replicas: 0,
-            stage_at: now,
+            quiet_at: now + SILENCE,
             ends: now + DEADLINE,
         }
     }
 
-    /// Whether every group that asked somebody was told that this is all.
+    /// Whether so many straight walks said that this is all, that the silent ones may be presumed gone.
     fn agreed(&self) -> bool {
-        self.asked.iter().zip(self.denied).all(|(asked, denied)| !asked || denied)
+        self.denied * 2 >= self.straight && self.denied >= self.straight.min(DENIALS_MIN)
+    }
+
+    /// Whether so many did that nobody waits for the slowest. A walk that meets a liar counts as a denial; that so many
+    /// meet one, and none of the others has found anything yet, is rarer than a block that is gone.
+    fn denied(&self) -> bool {
+        self.found.is_empty() && self.agreed() && self.denied * 4 >= self.straight * 3
     }
 
     /// What to say at its end.
@@ -79,20 +86,15 @@ impl Own {
         }
     }
 
-    /// When to look at it again.
-    fn next_look(&self) -> Instant {
-        let wait = if self.stages.is_empty() { SILENCE } else { HEDGE };
-        (self.stage_at + wait).min(self.ends)
-    }
-
-    /// Whether it ended before its last word: at its deadline, or when only presumed dead hops are silent.
+    /// Whether it has ended: with the last walk, at its deadline, when nearly every straight walk denies, or when only
+    /// presumed dead hops are silent.
     fn over(&self, now: Instant) -> bool {
-        let quiet = now >= self.stage_at + SILENCE && self.stages.is_empty();
+        let quiet = now >= self.quiet_at;
         let enough = match self.request {
-            Request::Get(..) => self.agreed(),
-            Request::Put(..) => self.replicas > 0,
+            Request::Get(..) => self.denied() || quiet && self.agreed(),
+            Request::Put(..) => quiet && self.replicas > 0,
         };
-        now >= self.ends || quiet && enough
+        self.open.is_empty() || now >= self.ends || enough
     }
 }
 
@@ -108,8 +110,8 @@ impl<S: Store> Dht<S> {
                 self.own_found(id, hash(&entry.block.encode()), entry.block);
             }
         }
-        let (stages, covered) = if self.contacts.complete() { self.plan_all(&key) } else { self.plan_two(&key) };
-        self.launch(now, id, stages, covered);
+        let plan = self.plan_get(&key);
+        self.launch(now, id, plan);
     }
 
     /// Begins a PUT: keeps the block, then sends it to the nearest.
@@ -133,19 +135,14 @@ impl<S: Store> Dht<S> {
         if let Some(own) = self.owns.get_mut(&id) {
             own.replicas = u32::from(stored);
         }
-        let (stages, covered) = if self.contacts.complete() {
-            let (to, covered) = self.nearest(&key);
-            (vec![vec![Start { group: 0, hop: self.greedy_hop(), to }]], covered)
-        } else {
-            self.plan_two(&key)
-        };
-        self.launch(now, id, stages, covered);
+        let plan = self.plan_put(&key);
+        self.launch(now, id, plan);
     }
 
     /// Enters an own query.
     fn enter(&mut self, now: Now, own: Own) -> u64 {
         let id = self.owns.last_key_value().map_or(0, |(id, _)| id + 1);
-        self.timers.set(Timer::Own(id), now.instant + HEDGE);
+        self.timers.set(Timer::Own(id), now.instant + SILENCE);
         self.owns.insert(id, own);
         id
     }
@@ -165,75 +162,70 @@ impl<S: Store> Dht<S> {
         (contacts, places)
     }
 
-    /// Where we see every peer: the nearest are asked directly, the nearest few of either group first.
-    fn plan_all(&mut self, key: &DhtKey) -> (Vec<Vec<Start>>, Vec<DhtKey>) {
-        let ((all, covered), hop) = (self.nearest(key), self.greedy_hop());
-        let first = all.len().min(ALPHA + 1);
-        let stages = [&all[..first], &all[first..]];
-        let split = |stage: &[Contact]| -> Vec<Start> {
-            let of = |group: usize| stage.iter().skip(group).step_by(GROUPS).copied().collect();
-            (0..GROUPS).map(|group| Start { group, hop, to: of(group) }).collect()
+    /// Whom a GET asks: where we see every peer all that are nearest, each alone; else the nearest few each alone, and
+    /// one walk with random steps, which finds what is out of our sight but denies nothing.
+    fn plan_get(&mut self, key: &DhtKey) -> Plan {
+        let (near, covered) = if self.contacts.complete() {
+            self.nearest(key)
+        } else {
+            (self.contacts.closest(key, STRAIGHT), Vec::new())
         };
-        (stages.into_iter().filter(|stage| !stage.is_empty()).map(split).collect(), covered)
+        let straight = |dht: &mut Self, to| Walk { straight: true, hop: dht.greedy_hop(), to: vec![to] };
+        let mut walks: Vec<Walk> = near.iter().map(|contact| straight(self, *contact)).collect();
+        walks.extend(self.plan_random(&near));
+        let covered = covered.into_iter().chain(near.iter().map(|contact| contact.id)).collect();
+        Plan { walks, covered }
     }
 
-    /// In a network larger than we see: one group goes straight toward the key, the other takes the random steps.
-    fn plan_two(&mut self, key: &DhtKey) -> (Vec<Vec<Start>>, Vec<DhtKey>) {
-        let (near, hop) = (self.contacts.closest(key, ALPHA), self.greedy_hop());
-        let away = self.contacts.random(ALPHA - 1, &mut self.rng, |c| near.iter().all(|n| n.peer != c.peer));
-        let walk = Start { group: 1, hop: u8::from(self.rng.public_u32() & 1 == 1), to: away };
-        (vec![vec![Start { group: 0, hop, to: near }, walk]], Vec::new())
+    /// Whom a PUT asks: all of the nearest in one query, which each stores once; in a larger network also by a walk with
+    /// random steps.
+    fn plan_put(&mut self, key: &DhtKey) -> Plan {
+        let complete = self.contacts.complete();
+        let (to, covered) = if complete { self.nearest(key) } else { (self.contacts.closest(key, ALPHA), Vec::new()) };
+        let random = self.plan_random(&to);
+        let walks = [Walk { straight: true, hop: self.greedy_hop(), to }].into_iter().chain(random).collect();
+        Plan { walks, covered }
     }
 
-    /// Gives an own query its plan and takes the first step.
-    fn launch(&mut self, now: Now, id: u64, stages: Vec<Vec<Start>>, covered: Vec<DhtKey>) {
-        if let Some(own) = self.owns.get_mut(&id) {
-            (own.stages, own.covered) = (stages.into(), covered);
+    /// The walk with random steps, in a network larger than we see.
+    fn plan_random(&mut self, near: &[Contact]) -> Option<Walk> {
+        if self.contacts.complete() {
+            return None;
         }
-        self.advance(now, id);
+        let to = self.contacts.random(ALPHA - 1, &mut self.rng, |c| near.iter().all(|n| n.peer != c.peer));
+        Some(Walk { straight: false, hop: u8::from(self.rng.public_u32() & 1 == 1), to })
     }
 
-    /// Asks the next stage, or ends the query when there is none and all have answered.
-    fn advance(&mut self, now: Now, id: u64) {
-        let Some(own) = self.owns.get_mut(&id) else { return };
-        let Some(stage) = own.stages.pop_front() else {
-            if own.open.is_empty() {
-                self.conclude(id);
-            }
-            return;
-        };
-        own.stage_at = now.instant;
-        let at = own.next_look();
-        self.timers.set(Timer::Own(id), at);
-        for start in stage.into_iter().filter(|start| !start.to.is_empty()) {
-            self.ask(now, id, &start);
+    /// Begins the walks, or ends the query when there is nobody to ask.
+    fn launch(&mut self, now: Now, id: u64, plan: Plan) {
+        for walk in plan.walks.iter().filter(|walk| !walk.to.is_empty()) {
+            self.begin(now, id, walk, &plan.covered);
         }
         if self.owns.get(&id).is_some_and(|own| own.open.is_empty()) {
-            self.advance(now, id);
+            self.conclude(id);
         }
     }
 
-    /// Asks the first hops of one group.
-    fn ask(&mut self, now: Now, id: u64, start: &Start) {
+    /// Asks the first hops of one walk.
+    fn begin(&mut self, now: Now, id: u64, walk: &Walk, covered: &[DhtKey]) {
         let Some(own) = self.owns.get_mut(&id) else { return };
         let request = own.request.clone();
         let query = self.rng.public_u64();
         let mut bloom = Bloom::fresh(query, &mut self.rng);
-        own.covered.iter().chain(start.to.iter().map(|c| &c.id)).for_each(|id| bloom.insert(id));
-        own.asked[start.group] = true;
+        covered.iter().chain(walk.to.iter().map(|c| &c.id)).for_each(|id| bloom.insert(id));
         let sought = match &request {
             Request::Get(kind, key) => Some((*kind, *key)),
             Request::Put(..) => None,
         };
-        let (upstream, ends) = (Upstream::Own { own: id, group: start.group }, now.instant + PENDING_LIFE);
-        let pending = self.pending.open(Pending::new(upstream, sought, 0, ends));
-        own.open.insert(pending);
+        let pending = Pending::new(Upstream::Own { own: id }, sought, 0, now.instant + PENDING_LIFE);
+        let pending = self.pending.open(pending);
+        own.open.insert(pending, walk.straight);
+        own.straight += usize::from(walk.straight);
         self.pending.first_sight(now.instant, query, request.key());
         let patience_ms = u16::try_from(PATIENCE.as_millis()).unwrap_or(u16::MAX);
-        let step = Step { hop: start.hop, replication: REPLICATION };
-        let route =
-            Route { token: 0, query, patience_ms, hop: step.hop, replication: step.replication, bloom: *bloom.bits() };
-        self.send_query(pending, &request, &route, &bloom, &start.to);
+        let (hop, replication) = (walk.hop, REPLICATION);
+        let route = Route { token: 0, query, patience_ms, hop, replication, bloom: *bloom.bits() };
+        self.send_query(pending, &request, &route, &bloom, &walk.to);
     }
 
     /// A block for an own query: told once.
@@ -246,37 +238,30 @@ impl<S: Store> Dht<S> {
         }
     }
 
-    /// A first hop had its last word.
-    pub(super) fn own_leg_done(&mut self, now: Now, id: u64, group: usize, progress: Progress, stored: u8) {
+    /// A first hop had its last word, and says how many stored.
+    pub(super) fn own_stored(&mut self, id: u64, stored: u8) {
+        if let Some(own) = self.owns.get_mut(&id) {
+            own.replicas += u32::from(stored);
+        }
+    }
+
+    /// All first hops of a walk have answered.
+    pub(super) fn own_finished(&mut self, now: Now, id: u64, pending: u64, progress: Progress) {
         let Some(own) = self.owns.get_mut(&id) else { return };
-        own.denied[group] |= progress == Progress::Complete;
-        own.replicas += u32::from(stored);
+        let straight = own.open.remove(&pending).unwrap_or(false);
+        own.denied += usize::from(straight && progress == Progress::Complete);
         if own.over(now.instant) {
             self.conclude(id);
         }
     }
 
-    /// All first hops of a group's query have answered.
-    pub(super) fn own_finished(&mut self, now: Now, id: u64, pending: u64) {
-        let Some(own) = self.owns.get_mut(&id) else { return };
-        own.open.remove(&pending);
-        if own.open.is_empty() {
-            self.advance(now, id);
-        }
-    }
-
-    /// A stage or the whole took long enough.
+    /// It is quiet, or the whole took long enough.
     pub(super) fn own_due(&mut self, now: Now, id: u64) {
         let Some(own) = self.owns.get(&id) else { return };
         if own.over(now.instant) {
             return self.conclude(id);
         }
-        if !own.stages.is_empty() && now.instant >= own.next_look() {
-            return self.advance(now, id);
-        }
-        let at = own.next_look();
-        let at = if at > now.instant { at } else { own.ends };
-        self.timers.set(Timer::Own(id), at);
+        self.timers.set(Timer::Own(id), own.ends);
     }
 
     /// Ends an own query and tells how.
@@ -291,7 +276,7 @@ impl<S: Store> Dht<S> {
     pub(super) fn drop_own(&mut self, id: u64) {
         let Some(own) = self.owns.remove(&id) else { return };
         self.timers.clear(&Timer::Own(id));
-        for pending in own.open {
+        for pending in own.open.into_keys() {
             self.pending.close(pending);
         }
     }

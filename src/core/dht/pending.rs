@@ -26,8 +26,6 @@ pub(super) enum Upstream {
     Own {
         /// Which own query.
         own: u64,
-        /// Which of its groups of first hops.
-        group: usize,
     },
 }
 

@@ -58,9 +58,9 @@ pub(super) fn own_interval(contacts: &Contacts) -> Interval {
         return Interval { low: exact, mid: exact, high: exact };
     }
     let (mut from, mut count) = (0, 0u64);
-    for (at, live, known) in contacts.occupancy().rev() {
+    for (at, known) in contacts.occupancy().rev() {
         (from, count) = (at, count + known as u64);
-        if live == BUCKET_LEN {
+        if known >= BUCKET_LEN {
             break;
         }
     }

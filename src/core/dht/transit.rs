@@ -171,7 +171,7 @@ impl<S: Store> Dht<S> {
         pending.pass(digest, bits);
         match pending.upstream {
             Upstream::Hop { via, token } => self.answer(via, token, Progress::More, 0, Some(block)),
-            Upstream::Own { own, .. } => self.own_found(own, digest, block),
+            Upstream::Own { own } => self.own_found(own, digest, block),
         }
     }
 
@@ -184,18 +184,19 @@ impl<S: Store> Dht<S> {
         if first {
             pending.stored = pending.stored.saturating_add(stored.min(REPLICATION_MAX));
         }
-        let (upstream, finished) = (pending.upstream, pending.finished());
+        let (upstream, finished, whole) = (pending.upstream, pending.finished(), pending.progress());
         if progress == Progress::Complete {
             self.pending.end_leg(token);
         }
         match upstream {
-            Upstream::Own { own, group } => {
-                let stored = if first { stored.min(REPLICATION_MAX) } else { 0 };
-                self.own_leg_done(now, own, group, progress, stored);
+            Upstream::Own { own } => {
+                if first {
+                    self.own_stored(own, stored.min(REPLICATION_MAX));
+                }
                 if finished {
                     self.pending.close(id);
                     self.timers.clear(&Timer::Pending(id));
-                    self.own_finished(now, own, id);
+                    self.own_finished(now, own, id, whole);
                 }
             }
             Upstream::Hop { .. } if finished => self.finish(now, id),

@@ -88,7 +88,9 @@ fn among_200_nodes_blocks_reach_the_nearest_and_are_found_from_everywhere() {
     let Some((_, Outcome::Stored { replicas })) = net.outcome(1) else { panic!("not stored") };
     assert!(replicas >= 4, "{replicas}");
     assert!((6..=16).contains(&net.holders(&block.key)), "{}", net.holders(&block.key));
+    let mut begun = BTreeMap::new();
     for at in (0..200).step_by(9) {
+        begun.insert(at as u64, net.now.instant);
         net.get(at, 1000 + at as u64, block.key, Kind::Name);
         net.get(at, 2000 + at as u64, DhtKey([at.to_le_bytes()[0]; 64]), Kind::Name);
         net.run(Duration::from_millis(100));
@@ -96,7 +98,9 @@ fn among_200_nodes_blocks_reach_the_nearest_and_are_found_from_everywhere() {
     net.run(Duration::from_secs(5));
     for at in (0..200).step_by(9) {
         assert_eq!(net.outcome(1000 + at).unwrap().1, Outcome::Found, "node {at}");
-        assert_eq!(net.outcome(2000 + at).unwrap().1, Outcome::Absent, "node {at}");
+        let (when, outcome) = net.outcome(2000 + at).unwrap();
+        assert_eq!(outcome, Outcome::Absent, "node {at}");
+        assert!(when - begun[&at] <= 4 * HOP, "node {at}: nobody waits for the walk with random steps");
     }
 }
 
