@@ -7,9 +7,9 @@ pub const BUCKET_LEN: usize = 20;
 /// Contacts in all: more than routing keeps destinations with any profile of its own. Beyond, the fullest bucket yields to
 /// one that has room left, and others are not remembered (counted).
 pub const CONTACTS_LEN: usize = 4096;
-/// Queries sent at once toward the key by an originator. R5N: alpha.
-pub const ALPHA: usize = 3;
-/// Straight walks of a GET in a network larger than we see, each over a first hop of its own: as many as there are
+/// First hops of the walk with random steps.
+pub const WANDERING: usize = 2;
+/// Straight walks of a query in a network larger than we see, each over a first hop of its own: as many as there are
 /// replicas. Where the first hops are the nearest, none of them has anybody left to ask; and with a tenth of all nodes
 /// lying, a walk of three hops fails one time in four, so that a few walks fail together too often.
 pub const STRAIGHT: usize = REPLICATION as usize;

@@ -1,13 +1,15 @@
 //! Our own queries. A GET is several walks over disjoint first hops, each a query of its own, so that none can keep
 //! another from being answered: straight ones, and where we do not see every peer one that takes random steps first. It
-//! ends when nearly every straight walk has ended in a denial, or all in anything; a PUT when all have answered.
+//! ends when every straight walk has ended in a denial, or all in anything; a PUT when all have answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bloom::Bloom;
 use super::contacts::Contact;
 use super::forward::Request;
-use super::limits::{ALPHA, DEADLINE, DENIALS_MIN, OWN_LEN, PATIENCE, PENDING_LIFE, REPLICATION, SILENCE, STRAIGHT};
+use super::limits::{
+    DEADLINE, DENIALS_MIN, OWN_LEN, PATIENCE, PENDING_LIFE, REPLICATION, SILENCE, STRAIGHT, WANDERING,
+};
 use super::pending::{Pending, Upstream};
 use super::store::{Entry, Refused, Store};
 use super::{Dht, Event, Outcome, QueryId, Timer};
@@ -70,10 +72,10 @@ impl Own {
         self.denied * 2 >= self.straight && self.denied >= self.straight.min(DENIALS_MIN)
     }
 
-    /// Whether so many did that nobody waits for the slowest. A walk that meets a liar counts as a denial; that so many
-    /// meet one, and none of the others has found anything yet, is rarer than a block that is gone.
+    /// Whether all of them did. A walk that meets a liar counts as a denial, so that not one of the others is given up:
+    /// who waits for the slowest loses a little time, who does not loses blocks.
     fn denied(&self) -> bool {
-        self.found.is_empty() && self.agreed() && self.denied * 4 >= self.straight * 3
+        self.found.is_empty() && self.denied == self.straight
     }
 
     /// What to say at its end.
@@ -86,8 +88,8 @@ impl Own {
         }
     }
 
-    /// Whether it has ended: with the last walk, at its deadline, when nearly every straight walk denies, or when only
-    /// presumed dead hops are silent.
+    /// Whether it has ended: with the last walk, at its deadline, when every straight walk denies, or when only presumed
+    /// dead hops are silent.
     fn over(&self, now: Instant) -> bool {
         let quiet = now >= self.quiet_at;
         let enough = match self.request {
@@ -165,11 +167,7 @@ impl<S: Store> Dht<S> {
     /// Whom a GET asks: where we see every peer all that are nearest, each alone; else the nearest few each alone, and
     /// one walk with random steps, which finds what is out of our sight but denies nothing.
     fn plan_get(&mut self, key: &DhtKey) -> Plan {
-        let (near, covered) = if self.contacts.complete() {
-            self.nearest(key)
-        } else {
-            (self.contacts.closest(key, STRAIGHT), Vec::new())
-        };
+        let (near, covered) = self.known_nearest(key);
         let straight = |dht: &mut Self, to| Walk { straight: true, hop: dht.greedy_hop(), to: vec![to] };
         let mut walks: Vec<Walk> = near.iter().map(|contact| straight(self, *contact)).collect();
         walks.extend(self.plan_random(&near));
@@ -177,14 +175,18 @@ impl<S: Store> Dht<S> {
         Plan { walks, covered }
     }
 
-    /// Whom a PUT asks: all of the nearest in one query, which each stores once; in a larger network also by a walk with
-    /// random steps.
+    /// Whom a PUT asks: all of the nearest that we know in one query, which each stores once, so that no few liars among
+    /// them swallow it; in a larger network also a walk with random steps.
     fn plan_put(&mut self, key: &DhtKey) -> Plan {
-        let complete = self.contacts.complete();
-        let (to, covered) = if complete { self.nearest(key) } else { (self.contacts.closest(key, ALPHA), Vec::new()) };
+        let (to, covered) = self.known_nearest(key);
         let random = self.plan_random(&to);
         let walks = [Walk { straight: true, hop: self.greedy_hop(), to }].into_iter().chain(random).collect();
         Plan { walks, covered }
+    }
+
+    /// The first hops of what goes straight, and the places that it need not ask.
+    fn known_nearest(&self, key: &DhtKey) -> (Vec<Contact>, Vec<DhtKey>) {
+        if self.contacts.complete() { self.nearest(key) } else { (self.contacts.closest(key, STRAIGHT), Vec::new()) }
     }
 
     /// The walk with random steps, in a network larger than we see.
@@ -192,7 +194,7 @@ impl<S: Store> Dht<S> {
         if self.contacts.complete() {
             return None;
         }
-        let to = self.contacts.random(ALPHA - 1, &mut self.rng, |c| near.iter().all(|n| n.peer != c.peer));
+        let to = self.contacts.random(WANDERING, &mut self.rng, |c| near.iter().all(|n| n.peer != c.peer));
         Some(Walk { straight: false, hop: u8::from(self.rng.public_u32() & 1 == 1), to })
     }
 

@@ -238,6 +238,17 @@ fn silent_and_denying_contacts_neither_hide_a_block_nor_hold_an_answer_up() {
 }
 
 #[test]
+fn a_publisher_tells_every_one_of_the_nearest_itself_so_that_a_few_swallow_nothing() {
+    let mut net = Net::mesh(200, 15);
+    let block = name_block(1, 1, 1);
+    let near: Vec<usize> = net.nodes[17].contacts.closest(&block.key, 5).iter().map(|c| net.index[&c.peer]).collect();
+    net.dead.extend(&near);
+    net.put(17, 1, &block);
+    net.run(HOP);
+    assert_eq!(net.holders(&block.key) - 1, usize::from(super::limits::REPLICATION) - near.len());
+}
+
+#[test]
 fn one_denial_is_not_enough_while_the_other_group_is_silent() {
     let mut net = Net::new(3, 12);
     let (a, b, now, key) = (net.peer(1), net.peer(2), net.now, DhtKey([3; 64]));
