@@ -86,7 +86,7 @@ impl Handover {
 }
 
 impl<S: Store> Dht<S> {
-    /// A contact is live now: it may be among the nearest to what we hold.
+    /// A contact came: it may be among the nearest to what we hold.
     pub(super) fn handover_to(&mut self, now: Now, peer: PeerId) {
         if self.handover.went.remove(&peer).is_none()
             && !self.handover.off

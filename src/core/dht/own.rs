@@ -240,10 +240,12 @@ impl<S: Store> Dht<S> {
         }
     }
 
-    /// A first hop had its last word, and says how many stored.
-    pub(super) fn own_stored(&mut self, id: u64, stored: u8) {
-        if let Some(own) = self.owns.get_mut(&id) {
-            own.replicas += u32::from(stored);
+    /// A first hop had its last word, and says how many stored. When it is quiet already, nobody waits for the others.
+    pub(super) fn own_stored(&mut self, now: Now, id: u64, stored: u8) {
+        let Some(own) = self.owns.get_mut(&id) else { return };
+        own.replicas += u32::from(stored);
+        if own.over(now.instant) {
+            self.conclude(id);
         }
     }
 

@@ -191,7 +191,7 @@ impl<S: Store> Dht<S> {
         match upstream {
             Upstream::Own { own } => {
                 if first {
-                    self.own_stored(own, stored.min(REPLICATION_MAX));
+                    self.own_stored(now, own, stored.min(REPLICATION_MAX));
                 }
                 if finished {
                     self.pending.close(id);

@@ -249,7 +249,29 @@ fn a_publisher_tells_every_one_of_the_nearest_itself_so_that_a_few_swallow_nothi
 }
 
 #[test]
-fn one_denial_is_not_enough_while_the_other_group_is_silent() {
+fn a_put_that_was_stored_late_does_not_wait_for_the_silent() {
+    let (mut net, now) = (Net::new(30, 16), Now { instant: Instant::from_micros(1_000_000), unix: UnixTime(UNIX) });
+    for at in 1..30 {
+        let peer = net.peer(at);
+        net.nodes[0].contact_up(now, peer);
+    }
+    let far = |key: &u8| !net.nodes[0].among_closest(&name_block(1, *key, 1).key, super::limits::REPLICATION);
+    let key = (0..100).find(far).unwrap();
+    net.nodes[0].put(now, QueryId(1), name_block(1, key, 1));
+    let sent = net.nodes[0].poll_transmit().unwrap();
+    let Ok(Message::Put { route, .. }) = Message::decode(&sent.body) else { panic!("no put") };
+    while net.nodes[0].poll_transmit().is_some() {}
+    net.dead.extend(1..30);
+    net.run(Duration::from_millis(1500));
+    assert_eq!(net.outcome(1), None, "it is stored nowhere");
+    let body =
+        Message::Reply(Reply { token: route.token, progress: Progress::Complete, size: 0, stored: 1, block: None });
+    net.deliver(0, Via::Link(net.peer(1)), &body.encode());
+    assert_eq!(net.outcome(1).unwrap().1, Outcome::Stored { replicas: 1 });
+}
+
+#[test]
+fn one_denial_is_not_enough_while_the_other_walk_is_silent() {
     let mut net = Net::new(3, 12);
     let (a, b, now, key) = (net.peer(1), net.peer(2), net.now, DhtKey([3; 64]));
     net.nodes[0].contact_up(now, a);
