@@ -28,8 +28,9 @@ use crate::runtime::Steps;
 
 /// Bytes read at first, and from sockets that say little.
 const READ_LEN_MIN: usize = 4 * 1024;
-/// Bytes read at once from sockets that say much.
-const READ_LEN_MAX: usize = 128 * 1024;
+/// Bytes read at once from sockets that say much: what two of the largest segments hold, of a device at the far end,
+/// and not a few bytes more, for these would cost it a segment of their own.
+const READ_LEN_MAX: usize = 127 * 1024;
 /// Chunks written to the socket with one system call.
 const CHUNKS_PER_WRITE_MAX: usize = 32;
 /// Bytes gathered for one write to the socket.

@@ -57,6 +57,8 @@ pub const UNSENT_MAX: u32 = 128 * 1024;
 /// The same on the slowest link, and on any before its speed is known.
 pub const UNSENT_MIN: u32 = 8 * 1024;
 
+/// Fast links whose shortest round trip is below this may send in bursts: what is lost of one is there again at once.
+pub const BURSTS_RTT: Duration = Duration::from_millis(1);
 /// The part of a round trip for which the transport holds bytes unsent on a long link ...
 pub const UNSENT_RTT_PART: u32 = 8;
 /// ... and how long that may be. A socket that runs dry between two batches tells a congestion control such as BBR that

@@ -53,6 +53,7 @@ pub(super) struct Liveness {
     measured: bool,
     sampled: Instant,
     rtt: Duration,
+    rtt_min: Duration,
     rtt_reported: Duration,
 }
 
@@ -70,6 +71,7 @@ impl Liveness {
             measured: false,
             sampled: now,
             rtt,
+            rtt_min: rtt,
             rtt_reported: rtt,
         }
     }
@@ -77,6 +79,11 @@ impl Liveness {
     /// The smoothed round-trip time.
     pub(super) fn rtt(&self) -> Duration {
         self.rtt
+    }
+
+    /// The shortest round-trip time seen: the link's own, without what waits on it.
+    pub(super) fn rtt_min(&self) -> Duration {
+        self.rtt_min
     }
 
     /// Whether a ping is out without any sign of life since.
@@ -151,6 +158,7 @@ impl Liveness {
         self.ping = None;
         let sample = now - sent;
         self.rtt = if self.measured { (self.rtt * 7 + sample) / 8 } else { sample };
+        self.rtt_min = self.rtt_min.min(sample);
         self.measured = true;
         let change = self.rtt.abs_diff(self.rtt_reported);
         let matters = change > RTT_CHANGE_MIN.max(self.rtt_reported / 4) && cost(self.rtt) != cost(self.rtt_reported);

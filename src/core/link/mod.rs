@@ -180,6 +180,8 @@ pub enum Transmit {
         conn: ConnId,
         /// Bytes.
         len: u32,
+        /// The link is short and fast: to space out what it sends would cost more than it spares others.
+        bursts: bool,
     },
     /// Do not read this connection for a while: it sends what serves nobody.
     Rest {

@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::limits::{
-    BATCH_LEN_MAX, BATCH_LEN_SLOW, BATCH_TIME, BATCHES_OUTSTANDING, CELL_LEN_MAX, CELL_QUEUE_LOW, DELAY_TARGET,
-    DELAY_TARGET_CELLS, SPEED_SAMPLE, UNSENT_MAX, UNSENT_MIN, UNSENT_RTT_PART, UNSENT_TIME_MAX,
+    BATCH_LEN_MAX, BATCH_LEN_SLOW, BATCH_TIME, BATCHES_OUTSTANDING, BURSTS_RTT, CELL_LEN_MAX, CELL_QUEUE_LOW,
+    DELAY_TARGET, DELAY_TARGET_CELLS, SPEED_SAMPLE, UNSENT_MAX, UNSENT_MIN, UNSENT_RTT_PART, UNSENT_TIME_MAX,
 };
 use crate::time::{Instant, micros};
 
@@ -136,6 +136,12 @@ impl Speed {
     }
 }
 
+/// Whether a transport that may hold `unsent` bytes may send them in bursts: on the fastest links, where they are also
+/// short.
+pub(super) fn may_burst(unsent: u32, rtt_min: Duration) -> bool {
+    unsent == UNSENT_MAX && rtt_min < BURSTS_RTT
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,5 +225,12 @@ mod tests {
             told.extend(run(&mut speed, &mut now, if round % 2 == 0 { 3_200_000 } else { 3_400_000 }, 5));
         }
         assert_eq!(told, [2 * UNSENT_MIN]);
+    }
+
+    #[test]
+    fn only_short_and_fast_links_may_burst() {
+        let (near, far) = (Duration::from_micros(999), Duration::from_millis(1));
+        assert!(may_burst(UNSENT_MAX, near));
+        assert!(!may_burst(UNSENT_MAX, far) && !may_burst(UNSENT_MAX / 2, near));
     }
 }

@@ -10,6 +10,7 @@ use super::links::{Conn, End, Link, Links, Timer};
 use super::liveness::{Due, cost};
 use super::memory::Queued;
 use super::scheduler::Share;
+use super::speed::may_burst;
 use super::upload::Pass;
 use super::{Class, ConnId, Dropped, Event, Transmit};
 use crate::crypto::{PeerId, TAG_LEN};
@@ -51,7 +52,8 @@ impl Links {
         let waiting = !link.scheduler.is_empty();
         let rtt = link.liveness.rtt();
         if let Some(len) = link.speed.handle_written(now.instant, waiting, rtt) {
-            self.transmits.push_back(Transmit::Unsent { conn, len });
+            let bursts = may_burst(len, link.liveness.rtt_min());
+            self.transmits.push_back(Transmit::Unsent { conn, len, bursts });
         }
         self.activate(conn);
     }

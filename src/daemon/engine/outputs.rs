@@ -45,9 +45,9 @@ impl Engine {
                     let _ = found.handle.mix(open, seal);
                 }
             }
-            Transmit::Unsent { conn, len } => {
+            Transmit::Unsent { conn, len, bursts } => {
                 if let Some(found) = self.conns.get(&conn) {
-                    let _ = found.handle.hold_unsent(len);
+                    let _ = found.handle.hold_unsent(len, bursts);
                 }
             }
             Transmit::Rest { conn, until } => {

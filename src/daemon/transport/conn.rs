@@ -136,8 +136,8 @@ pub(super) enum ToWriter {
     Batch(BytesMut),
     /// Fresh key agreement.
     Mix(Mix),
-    /// Hold at most so many bytes in the system unsent.
-    Unsent(u32),
+    /// Hold at most so many bytes in the system unsent; and whether it may send in bursts.
+    Unsent(u32, bool),
 }
 
 /// What the node's task tells a reader.
@@ -206,12 +206,12 @@ impl ConnHandle {
         seal.map_or(Ok(()), |mix| self.writer.try_send(ToWriter::Mix(mix)).map_err(|_| Gone))
     }
 
-    /// Bounds the bytes that the system holds unsent.
+    /// Bounds the bytes that the system holds unsent, and says whether it may send in bursts.
     ///
     /// # Errors
     /// The connection is over.
-    pub fn hold_unsent(&self, len: u32) -> Result<(), Gone> {
-        self.writer.try_send(ToWriter::Unsent(len)).map_err(|_| Gone)
+    pub fn hold_unsent(&self, len: u32, bursts: bool) -> Result<(), Gone> {
+        self.writer.try_send(ToWriter::Unsent(len, bursts)).map_err(|_| Gone)
     }
 
     /// Reads nothing more until then.

@@ -30,8 +30,9 @@ pub trait FrameWrite: Send + 'static {
     /// Writes all of `frames` in order and empties it. Each has 1 to 65,535 bytes.
     fn write_frames(&mut self, frames: &mut Vec<BytesMut>) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Bounds the bytes that were written and that the system has not sent, where it can.
-    fn hold_unsent(&mut self, _len: u32) {}
+    /// Bounds the bytes that were written and that the system has not sent, where it can; and says whether the system
+    /// may send in bursts.
+    fn hold_unsent(&mut self, _len: u32, _bursts: bool) {}
 
     /// Tells the peer that no more will come.
     fn shutdown(&mut self) -> impl Future<Output = ()> + Send;

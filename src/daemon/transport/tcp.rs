@@ -25,6 +25,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use super::limits::{FRAMES_PER_WRITE_MAX, KEEPALIVE_IDLE, READ_LEN_MAX, READ_LEN_MIN, READS_SMALL_MAX, SENT_LEN_MAX};
 use super::pipe::{FrameRead, FrameWrite, Pipe, PipeError};
 
+/// A congestion control that paces.
+const PACING: &[u8] = b"bbr";
+/// One that does not, and that every process may use. tcp(7), TCP_CONGESTION
+const UNPACED: &[u8] = b"reno";
 /// Bytes of the length before a frame.
 const PREFIX_LEN: usize = 2;
 
@@ -59,6 +63,14 @@ pub trait SendSide: AsyncWrite + Unpin + Send + Sync + 'static {
     /// Bounds it.
     fn hold_unsent(&self, _len: u32) {}
 
+    /// What the system controls congestion with.
+    fn congestion(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Has it use another.
+    fn set_congestion(&self, _name: &[u8]) {}
+
     /// Waits until it is below the bound.
     fn sent(&self) -> impl Future<Output = ()> + Send {
         async {}
@@ -74,6 +86,16 @@ impl SendSide for OwnedWriteHalf {
     fn hold_unsent(&self, len: u32) {
         if let Err(error) = SockRef::from(self.as_ref()).set_tcp_notsent_lowat(len) {
             tracing::debug!(%error, "the bound of unsent bytes could not be set");
+        }
+    }
+
+    fn congestion(&self) -> Option<Vec<u8>> {
+        SockRef::from(self.as_ref()).tcp_congestion().ok()
+    }
+
+    fn set_congestion(&self, name: &[u8]) {
+        if let Err(error) = SockRef::from(self.as_ref()).set_tcp_congestion(name) {
+            tracing::debug!(%error, "the congestion control could not be changed");
         }
     }
 
@@ -123,7 +145,7 @@ where
 
     fn split(self) -> (Self::Reader, Self::Writer) {
         let reader = StreamReader { stream: self.reader, buffer: BytesMut::new(), room: READ_LEN_MIN, small: 0 };
-        (reader, StreamWriter { stream: self.writer, slow: true })
+        (reader, StreamWriter { stream: self.writer, slow: true, paced: None })
     }
 }
 
@@ -204,6 +226,23 @@ pub struct StreamWriter<W> {
     /// The link is slow: what was written counts as sent only when the kernel has sent most of it, so that what comes
     /// next is decided as late as can be.
     slow: bool,
+    /// What spaced out what is sent, while bursts may be.
+    paced: Option<Vec<u8>>,
+}
+
+impl<W: SendSide> StreamWriter<W> {
+    /// BBR sends by a timer, a few segments at a time; on a short and fast link that costs both ends a seventh of their
+    /// processor and spares nobody a queue. What does not pace is left alone.
+    fn allow_bursts(&mut self, bursts: bool) {
+        if let Some(paced) = self.paced.take_if(|_| !bursts) {
+            self.stream.set_congestion(&paced);
+        } else if bursts && self.paced.is_none() {
+            self.paced = self.stream.congestion().filter(|name| name.starts_with(PACING));
+            if self.paced.is_some() {
+                self.stream.set_congestion(UNPACED);
+            }
+        }
+    }
 }
 
 impl<W: AsyncWrite + Unpin> StreamWriter<W> {
@@ -243,12 +282,69 @@ impl<W: SendSide> FrameWrite for StreamWriter<W> {
         Ok(())
     }
 
-    fn hold_unsent(&mut self, len: u32) {
+    fn hold_unsent(&mut self, len: u32, bursts: bool) {
         self.slow = len < UNSENT_MAX;
         self.stream.hold_unsent(len);
+        self.allow_bursts(bursts);
     }
 
     async fn shutdown(&mut self) {
         let _ = self.stream.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll};
+
+    use super::*;
+
+    /// A socket that swallows everything, and says what it was set to.
+    struct Socket(Arc<Mutex<Vec<u8>>>);
+
+    impl AsyncWrite for Socket {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl SendSide for Socket {
+        fn congestion(&self) -> Option<Vec<u8>> {
+            Some(self.0.lock().unwrap().clone())
+        }
+
+        fn set_congestion(&self, name: &[u8]) {
+            *self.0.lock().unwrap() = name.to_vec();
+        }
+    }
+
+    /// What a socket of that congestion control has after each of the words of the link.
+    fn after(first: &[u8], words: &[bool]) -> Vec<Vec<u8>> {
+        let name = Arc::new(Mutex::new(first.to_vec()));
+        let mut writer = StreamWriter { stream: Socket(name.clone()), slow: true, paced: None };
+        let mut say = |bursts: &bool| {
+            writer.hold_unsent(UNSENT_MAX, *bursts);
+            name.lock().unwrap().clone()
+        };
+        words.iter().map(&mut say).collect()
+    }
+
+    #[test]
+    fn what_paces_is_put_aside_while_bursts_may_be_and_comes_back() {
+        assert_eq!(
+            after(b"bbr2", &[false, true, true, false, true]),
+            [&b"bbr2"[..], b"reno", b"reno", b"bbr2", b"reno"]
+        );
+        assert_eq!(after(b"cubic", &[true, false]), [b"cubic", b"cubic"]);
     }
 }

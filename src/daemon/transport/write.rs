@@ -26,7 +26,7 @@ pub(super) async fn run<W: FrameWrite>(
             match (message, &mut sealer) {
                 (ToWriter::Handshake(frame), _) => frames.push(BytesMut::from(frame.as_slice())),
                 (ToWriter::Established(keys), _) => sealer = Some(keys),
-                (ToWriter::Unsent(len), _) => writer.hold_unsent(len),
+                (ToWriter::Unsent(len, bursts), _) => writer.hold_unsent(len, bursts),
                 (ToWriter::Batch(batch), Some(sealer)) => {
                     frames.push(sealer.seal(clock.now(), batch));
                     batches += 1;

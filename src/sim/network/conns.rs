@@ -269,7 +269,7 @@ impl Network {
             }
             // What it sends is on its way already: only a processor would gain.
             Transmit::Rest { .. } => {}
-            Transmit::Unsent { conn, len } => {
+            Transmit::Unsent { conn, len, bursts: _ } => {
                 let conn = conn_index(conn);
                 let end = self.end_of(conn, host);
                 self.conns[conn].ends[end].unsent = Some(len);
