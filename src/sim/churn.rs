@@ -76,6 +76,7 @@ impl Run {
             let end = self.network.now().instant + time / ROUNDS;
             while self.network.now().instant + ROUND_TIME < end {
                 turnover.step(self, &stays, median);
+                self.show();
                 self.check()?;
             }
             let askers = turnover.grown(&self.network);

@@ -7,18 +7,20 @@
 //! - [`network`]: nodes, cables, connections and the queue of what happens next.
 //! - [`workload`]: what the nodes are asked to do: pings, transfers, DHT, names.
 //! - [`checks`]: what must hold of the whole network, each in a file of its own.
-//! - `liars`, `churn`: nodes that are taken over, nodes that come and go.
+//! - `liars`, `churn`, `halves`: nodes that are taken over, nodes that come and go, networks that part and join.
 //! - [`scenario`]: the phases of a run, [`report`]: what it says, [`svg`]: how it looks.
 //!
-//! Deliberately missing: NAT boxes, transports without order, replay and one-way faults.
+//! Deliberately missing: transports without order, replay and one-way faults.
 
 pub mod checks;
 mod churn;
 pub mod delays;
+mod halves;
 mod liars;
 pub mod measure;
 pub mod network;
 pub mod options;
+mod progress;
 pub mod report;
 pub mod scenario;
 pub mod svg;

@@ -56,7 +56,8 @@ fn run(options: Options) -> anyhow::Result<bool> {
     let mut run = Run::new(options);
     let report = run.run();
     if let Some(file) = drawing {
-        std::fs::write(&file, svg::draw(&run)).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+        std::fs::write(&file, svg::draw(&run, report.as_ref().ok()))
+            .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
     }
     let report = report.map_err(anyhow::Error::msg)?;
     if json {

@@ -48,7 +48,7 @@ pub struct Options {
     /// Then cuts one cable in twenty, at least one; and mends them again.
     #[arg(long)]
     pub cut: bool,
-    /// Then cuts all cables between two halves, lets these settle, and mends one.
+    /// Then cuts all cables between two halves, lets these settle, and mends one; seeks pairs meanwhile, and names.
     #[arg(long)]
     pub split_merge: bool,
     /// Then makes so many percent of the nodes lie about their distances, and pass nothing on.
@@ -66,6 +66,9 @@ pub struct Options {
     /// Then makes so many percent of the nodes lie as storers.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub dht_liars: Option<f64>,
+    /// Puts so many percent of the nodes behind NATs; the others say where they can be dialled, and are.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub nat: Option<f64>,
     /// Instead of all that: moves 16 streams while what lies between is killed, stopped and cut, once for each of so
     /// many seeds from `--seed` on.
     #[arg(long, value_name = "SEEDS")]
@@ -76,7 +79,10 @@ pub struct Options {
     /// Prints one JSON object.
     #[arg(long)]
     pub json: bool,
-    /// Draws the network: links, and failed pairs in red.
+    /// Ends the run with an error when it needs more memory than so many MiB.
+    #[arg(long, value_name = "MIB")]
+    pub memory_max: Option<u64>,
+    /// Draws the network: links, landmarks, failed pairs in red, and the figures of the last phase.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
     /// Says on stderr how far it is.
@@ -127,7 +133,12 @@ impl Options {
     /// # Errors
     /// What makes no sense.
     pub fn check(&self) -> Result<()> {
-        let needs = [(self.dht, "--dht"), (self.dht_liars.is_some(), "--dht-liars"), (self.churn.is_some(), "--churn")];
+        let needs = [
+            (self.dht, "--dht"),
+            (self.dht_liars.is_some(), "--dht-liars"),
+            (self.churn.is_some(), "--churn"),
+            (self.nat.is_some(), "--nat"),
+        ];
         for (asked, what) in needs {
             if asked && self.profile == Profile::Routing {
                 bail!("{what}: the routing profile has no DHT");
@@ -192,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_needs_a_dht_is_refused_without_one() {
-        for flags in [&["--dht"][..], &["--churn", "5m"], &["--dht-liars", "5"]] {
+        for flags in [&["--dht"][..], &["--churn", "5m"], &["--dht-liars", "5"], &["--nat", "50"]] {
             let all = ["tarnet-sim", "--profile", "routing"].into_iter().chain(flags.iter().copied());
             let error = Options::try_parse_from(all).unwrap().check().unwrap_err().to_string();
             assert!(error.starts_with(flags[0]), "{error}");

@@ -25,12 +25,15 @@ pub struct Report {
     pub wall_s: f64,
     /// The most memory that the process had.
     pub peak_rss_bytes: u64,
+    /// The same by nodes.
+    pub bytes_per_node: u64,
 }
 
 /// One phase.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Phase {
-    /// `cold`, `idle`, `kill`, `cut`, `re-join` (after `cut`), `split-merge`, `loss`, `liars`, `dht-liars` or `churn`.
+    /// `cold`, `idle`, `kill`, `cut`, `re-join` (after `cut`), `split`, `merging`, `split-merge`, `loss`, `liars`,
+    /// `dht-liars` or `churn`.
     pub name: String,
     /// Virtual time that it took, pairs included.
     pub virtual_s: f64,
@@ -52,6 +55,23 @@ pub struct Phase {
     /// What honest nodes advertised in a minute once they had settled among liars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noise: Option<Adverts>,
+    /// Names of each half, asked for in the other once they were one network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<Names>,
+    /// Links that nodes opened by themselves, where some are behind NATs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direct_links: Option<usize>,
+}
+
+/// Names that were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Names {
+    /// Questions.
+    pub asked: usize,
+    /// Answered within three tries.
+    pub resolved: usize,
+    /// By the first try.
+    pub first_try: usize,
 }
 
 /// What was advertised while nothing changed.
@@ -131,7 +151,8 @@ impl fmt::Display for Report {
         for phase in &self.phases {
             write!(f, "{phase}")?;
         }
-        write!(f, "wall time {} s, peak memory {} MiB", self.wall_s, self.peak_rss_bytes >> 20)
+        let (all, each) = (self.peak_rss_bytes >> 20, self.bytes_per_node >> 10);
+        write!(f, "wall time {} s, peak memory {all} MiB, {each} KiB a node", self.wall_s)
     }
 }
 
@@ -161,12 +182,13 @@ impl fmt::Display for Phase {
                 "  missing    {missing_known} known to be, in {miss_s} s, {missing_in_time} of them in three times a hit's"
             )?;
         }
-        match &self.noise {
-            Some(Adverts { refreshes, changes, others }) => {
-                writeln!(f, "  noise      {refreshes} refreshes, {changes} changes, {others} other messages in 60 s")
-            }
-            None => Ok(()),
+        if let Some(Adverts { refreshes, changes, others }) = &self.noise {
+            writeln!(f, "  noise      {refreshes} refreshes, {changes} changes, {others} other messages in 60 s")?;
         }
+        if let Some(Names { asked, resolved, first_try }) = &self.names {
+            writeln!(f, "  names      {resolved} of {asked} resolved in the other half, {first_try} by the first try")?;
+        }
+        self.direct_links.map_or(Ok(()), |links| writeln!(f, "  direct     {links} links that nodes opened themselves"))
     }
 }
 

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use tarnet_core::crypto::stand_in;
 use tarnet_core::rng::Rng;
+use tarnet_core::time::Instant;
 
 use crate::checks;
 use crate::measure::{mean, peak_rss_bytes, percentile, round};
 use crate::network::{MILLION, Network, Noise, Sent};
 use crate::options::{Crypto, Options, ppm};
+use crate::progress::Progress;
 use crate::report::{Adverts, Dht, Pairs, Phase, Report, Stretch, Table};
 use crate::topology::Topology;
 use crate::workload::{content, pairs};
@@ -40,6 +42,11 @@ pub struct Run {
     pub(crate) healing_asked: bool,
     /// What honest nodes said while nothing changed, of the phase under way.
     noise: Option<Noise>,
+    progress: Option<Progress>,
+    /// The phase under way.
+    phase: String,
+    /// Pairs of the phase under way, where they are not any that cables connect.
+    pub(crate) chosen: Option<Vec<(usize, usize)>>,
     /// Values sought during the phase under way.
     sought: Option<content::Outcome>,
     /// Pairs of the last phase that were not reached.
@@ -67,7 +74,9 @@ impl Run {
     pub fn with_topology(options: Options, topology: Topology) -> Self {
         let mut rng = seeded(options.seed);
         stand_in::set(options.crypto == Crypto::Fast);
-        let network = Network::new(&topology, rng.fork("network"), options.profile.kept());
+        let (kept, nat) = (options.profile.kept(), options.nat.map(ppm));
+        let network = Network::with_nats(&topology, rng.fork("network"), kept, nat);
+        let progress = Progress::new(&options);
         let (healing_asked, places) = (options.heal.is_some(), topology.places);
         Self {
             options,
@@ -76,6 +85,9 @@ impl Run {
             rng: rng.fork("run"),
             healing_asked,
             noise: None,
+            progress,
+            phase: String::new(),
+            chosen: None,
             sought: None,
             failed: Vec::new(),
         }
@@ -111,7 +123,7 @@ impl Run {
             })?);
         }
         if self.options.split_merge {
-            phases.push(self.phase("split-merge", Self::split_merge)?);
+            self.split_merge(&mut phases)?;
         }
         if let Some(percent) = self.options.loss {
             phases.push(self.phase("loss", |run| {
@@ -128,6 +140,7 @@ impl Run {
             phases,
             wall_s: round(begun.elapsed().as_secs_f64()),
             peak_rss_bytes: peak_rss_bytes(),
+            bytes_per_node: peak_rss_bytes() / self.network.hosts().len().max(1) as u64,
         })
     }
 
@@ -158,14 +171,21 @@ impl Run {
     }
 
     /// One phase: disturbs, settles, measures.
-    fn phase(&mut self, name: &str, disturb: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<Phase, String> {
+    pub(crate) fn phase(
+        &mut self,
+        name: &str,
+        disturb: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) -> Result<Phase, String> {
+        name.clone_into(&mut self.phase);
         disturb(self)?;
         let start = self.network.now().instant;
         self.say(name, "settling");
         let settled = self.settle(self.options.heal.unwrap_or(self.options.settle))?;
         self.say(name, "trying pairs");
-        let chosen = pairs::choose(&self.network, self.options.pairs, &mut self.rng);
+        let chosen = self.chosen.take();
+        let chosen = chosen.unwrap_or_else(|| pairs::choose(&self.network, self.options.pairs, &mut self.rng));
         let results = pairs::run(&mut self.network, &chosen);
+        self.show();
         let stretch = self.stretch(&results);
         self.say_failures(&results);
         let reached = |pair: &&pairs::Pair| pair.hops.is_some();
@@ -192,14 +212,24 @@ impl Run {
             converged_s: settled.converged.map(|time| round(time.as_secs_f64())),
             dht: dht.as_ref().map(Dht::from),
             noise: self.noise.take().map(Adverts::from),
+            names: None,
+            direct_links: self.options.nat.map(|_| self.network.direct_links()),
         })
     }
 
     /// Says how far it is, if asked to.
     pub(crate) fn say(&self, phase: &str, what: &str) {
-        if self.options.progress {
-            eprintln!("{phase}: {what} at {:.1} s virtual", self.network.now().instant.as_micros() as f64 / 1e6);
+        if let Some(progress) = &self.progress {
+            let now = self.network.now().instant.as_micros() as f64 / 1e6;
+            progress.say(&format!("{phase}: {what} at {now:.1} s virtual"));
         }
+    }
+
+    /// Moves the bar on, if there is one.
+    pub(crate) fn show(&mut self) {
+        let time = self.network.now().instant - Instant::ZERO;
+        let Self { progress, phase, .. } = self;
+        progress.iter_mut().for_each(|progress| progress.at(phase, time));
     }
 
     /// Says what was sent so far, by kind of message, if asked to.
@@ -234,6 +264,7 @@ impl Run {
         while self.network.now().instant < start + time {
             let left = start + time - self.network.now().instant;
             self.network.run_for((LOOK * factor).min(left));
+            self.show();
             let now = self.check()?;
             self.say_sent();
             if now != last {
@@ -255,6 +286,9 @@ impl Run {
 
     /// Looks at every node. Gives a number that changes when any route does, for this process only.
     pub(crate) fn check(&self) -> Result<u64, String> {
+        if self.options.memory_max.is_some_and(|max| peak_rss_bytes() > max << 20) {
+            return Err(format!("more memory than --memory-max at {:?}", self.network.now().instant));
+        }
         let look = checks::Look::at(&self.network, &self.options.profile.limits())?;
         look.check_loops().map_err(|error| format!("{error} at {:?}", self.network.now().instant))?;
         Ok(look.fingerprint())
@@ -329,37 +363,6 @@ impl Run {
         let cables = self.some(self.network.cables().len(), CUT_PPM, 1);
         cables.iter().for_each(|cable| self.network.cut(*cable));
         cables
-    }
-
-    /// Splits the network into two halves that settle, then mends one cable between them.
-    fn split_merge(&mut self) -> Result<(), String> {
-        let graph = self.network.graph();
-        let start = (0..self.network.hosts().len()).find(|&host| self.network.hosts()[host].is_alive()).unwrap_or(0);
-        let distances = graph.distances(start);
-        let mut near: Vec<(u32, usize)> =
-            distances.iter().enumerate().filter_map(|(host, distance)| Some(((*distance)?, host))).collect();
-        near.sort_unstable();
-        near.truncate(near.len() / 2);
-        let half = |host: &usize| near.iter().any(|(_, near)| near == host);
-        let cables = self.network.cables();
-        let between: Vec<usize> = (0..cables.len())
-            .filter(|&i| !self.network.is_cut(i) && half(&cables[i][0]) != half(&cables[i][1]))
-            .collect();
-        for &cable in &between {
-            self.network.cut(cable);
-        }
-        self.settle(self.options.settle)?;
-        // What was far may have fallen into islands: the cable that joins the most.
-        let joined = |&cable: &usize| {
-            self.network.mend(cable);
-            let count = self.network.graph().distances(start).iter().flatten().count();
-            self.network.cut(cable);
-            count
-        };
-        if let Some(cable) = between.into_iter().rev().max_by_key(joined) {
-            self.network.mend(cable);
-        }
-        Ok(())
     }
 }
 

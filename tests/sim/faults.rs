@@ -36,6 +36,21 @@ fn a_cut_line_is_joined_again() {
     assert!((0..run.network.cables().len()).all(|cable| !run.network.is_cut(cable)));
 }
 
+/// Two halves are networks of their own; joined by one cable they are one, with the names of both, and inside of each
+/// nobody is lost meanwhile.
+#[test]
+fn halves_that_join_find_each_others_names() {
+    let flags =
+        "--topology tree --nodes 40 --pairs 60 --settle 40s --heal 60s --split-merge --crypto fast --profile small";
+    let mut run = Run::new(options(flags));
+    let report = run.run().expect("nothing loops");
+    let phases: Vec<&str> = report.phases.iter().map(|phase| phase.name.as_str()).collect();
+    assert_eq!(phases, ["cold", "split", "merging", "split-merge"]);
+    assert!(report.phases.iter().all(|phase| phase.pairs.reached == phase.pairs.tried), "{report}");
+    let names = report.phases[3].names.expect("names were published");
+    assert!(names.asked >= 20 && names.resolved == names.asked, "{names:?}");
+}
+
 /// A ring that is cut is a line; mended, it is a ring again, with routes as short as before.
 #[test]
 fn cut_ring_goes_the_other_way_and_back() {

@@ -7,6 +7,7 @@ mod far;
 mod faults;
 mod flows;
 mod liars;
+mod nats;
 mod paths;
 mod queues;
 mod replay;

@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tarnet_core::crypto::PeerId;
 use tarnet_core::link::limits::UNSENT_MIN;
 use tarnet_core::link::{ConnId, Opener, Pin, Sealer, Transmit};
 use tarnet_core::node::Input;
 use tarnet_core::time::{Instant, micros};
 use tarnet_core::wire::{kind, link::next_message};
 
-use super::host::address;
 use super::pipe::{Pipe, Shape};
+use super::reach::address;
 use super::{Kinds, Network};
 use crate::topology::Edge;
 
@@ -82,6 +83,8 @@ pub(super) struct Cable {
     pub(super) cut: bool,
     /// The connection it carries or tries.
     pub(super) conn: Option<usize>,
+    /// No cable, but a way to that peer where it said that it can be dialled.
+    pub(super) pin: Option<PeerId>,
     /// The pause before the next dial.
     backoff: Duration,
     /// The number of the last dial planned.
@@ -93,12 +96,17 @@ pub(super) struct Cable {
 impl Cable {
     /// A cable that nobody has dialled over.
     pub(super) fn new(edge: &Edge) -> Self {
-        let ends = [edge.from, edge.to];
+        Self::over([edge.from, edge.to], edge.shape)
+    }
+
+    /// The same between any two.
+    pub(super) fn over(ends: [usize; 2], shape: Shape) -> Self {
         Self {
             ends,
-            shape: edge.shape,
+            shape,
             cut: false,
             conn: None,
+            pin: None,
             backoff: BACKOFF_MIN,
             round: 0,
             pipes: [Pipe::default(); 2],
@@ -164,8 +172,10 @@ impl Network {
 
     /// Plans the first dials of a machine that was just switched on.
     pub(super) fn plan_dials(&mut self, host: usize) {
-        for cable in 0..self.cables.len() {
-            if self.cables[cable].ends[0] == host && self.cables[cable].conn.is_none() {
+        for at in 0..self.hosts[host].cables.len() {
+            let cable = self.hosts[host].cables[at];
+            let Cable { ends, conn, pin, .. } = &self.cables[cable];
+            if ends[0] == host && conn.is_none() && pin.is_none() {
                 self.cables[cable].backoff = BACKOFF_MIN;
                 let wait = Duration::from_micros(self.rng.public_below(micros(START_SPREAD)));
                 self.plan_dial(cable, wait);
@@ -174,7 +184,7 @@ impl Network {
     }
 
     /// Plans a dial, in place of any planned before.
-    fn plan_dial(&mut self, cable: usize, wait: Duration) {
+    pub(super) fn plan_dial(&mut self, cable: usize, wait: Duration) {
         self.cables[cable].round += 1;
         let round = self.cables[cable].round;
         self.queue.push(self.now + wait, Happening::Dial { cable, round });
@@ -182,6 +192,9 @@ impl Network {
 
     /// Plans a dial after the pause that is due, and doubles the next one.
     fn plan_redial(&mut self, cable: usize) {
+        if self.cables[cable].pin.is_some() {
+            return;
+        }
         let backoff = self.cables[cable].backoff;
         self.cables[cable].backoff = (backoff * 2).min(BACKOFF_MAX);
         let wait = self.rng.jitter(backoff, BACKOFF_JITTER_PERCENT);
@@ -194,7 +207,13 @@ impl Network {
         if round != self.cables[cable].round || self.cables[cable].conn.is_some() || !self.hosts[from].is_alive() {
             return;
         }
+        if !self.lets_in(&self.cables[cable]) {
+            return;
+        }
         if cut || !self.hosts[to].is_alive() {
+            if self.cables[cable].pin.is_some() {
+                return;
+            }
             let wait = if cut { CONNECT_TIME_MAX } else { shape.delay * 2 };
             let wait = wait + self.cables[cable].backoff;
             self.cables[cable].backoff = (self.cables[cable].backoff * 2).min(BACKOFF_MAX);
@@ -210,7 +229,7 @@ impl Network {
 
     /// A dial was answered: both ends know.
     fn on_connected(&mut self, conn: usize) {
-        let Cable { ends: [from, to], cut, .. } = self.cables[self.conns[conn].cable];
+        let Cable { ends: [from, to], cut, pin, .. } = self.cables[self.conns[conn].cable];
         if self.cables[self.conns[conn].cable].conn != Some(conn) {
             return;
         }
@@ -221,7 +240,7 @@ impl Network {
             end.open = true;
         }
         self.feed(to, Input::Accepted { conn: conn_id(conn), source: address(from) });
-        self.feed(from, Input::Dialed { conn: conn_id(conn), pin: Pin::None });
+        self.feed(from, Input::Dialed { conn: conn_id(conn), pin: pin.map_or(Pin::None, Pin::Required) });
     }
 
     /// A link came up over a connection: the next loss is dialled again soon.

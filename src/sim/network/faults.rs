@@ -1,5 +1,6 @@
 //! What goes wrong, and is mended again.
 
+use super::reach::address;
 use super::{Host, Network};
 
 impl Network {
@@ -20,8 +21,8 @@ impl Network {
             return;
         }
         self.hosts[host].stop();
-        for cable in 0..self.cables.len() {
-            if let Some(conn) = self.cables[cable].conn.filter(|_| self.cables[cable].ends.contains(&host)) {
+        for at in 0..self.hosts[host].cables.len() {
+            if let Some(conn) = self.cables[self.hosts[host].cables[at]].conn {
                 self.die(conn, host);
             }
         }
@@ -31,10 +32,11 @@ impl Network {
     pub fn replace(&mut self, host: usize) {
         self.kill(host);
         self.gone.insert(self.hosts[host].peer);
-        let traffic = self.hosts[host].traffic;
+        let Host { traffic, reach, .. } = self.hosts[host];
+        let cables = std::mem::take(&mut self.hosts[host].cables);
         let rng = self.rng.fork("replaced");
-        self.hosts[host] = Host::new(rng, self.kept);
-        self.hosts[host].traffic = traffic;
+        self.hosts[host] = Host::new(rng, self.kept, reach, address(host));
+        (self.hosts[host].traffic, self.hosts[host].cables) = (traffic, cables);
     }
 
     /// Stops a machine's process: it says nothing, and what comes waits. Its kernel keeps the connections.

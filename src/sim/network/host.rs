@@ -1,7 +1,7 @@
 //! A machine of the network: keys, a disk that survives its death, and the node while it lives.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tarnet_core::circuit;
@@ -16,6 +16,7 @@ use tarnet_core::time::{Instant, Now};
 use tarnet_core::wire::block::Slot;
 
 use super::hostile::{Hostile, Lie};
+use super::reach::Reach;
 
 /// The node under test, as the daemon runs it but for the store, which is in memory.
 pub type SimNode = Node<MemoryStore>;
@@ -100,6 +101,12 @@ pub struct Host {
     /// The earliest wake-up in the queue.
     pub(super) wake: Option<Instant>,
     kept: Kept,
+    /// How it is reached from outside.
+    pub reach: Reach,
+    /// Where it can be dialled, if it says so.
+    advertise: Vec<String>,
+    /// Its cables.
+    pub(super) cables: Vec<usize>,
     /// Whoever took it over.
     pub(super) hostile: Option<Box<Hostile>>,
     /// Its process is stopped.
@@ -110,7 +117,7 @@ pub struct Host {
 
 impl Host {
     /// A machine that is switched off, with fresh keys.
-    pub(super) fn new(mut rng: Rng, kept: Kept) -> Self {
+    pub(super) fn new(mut rng: Rng, kept: Kept, reach: Reach, address: IpAddr) -> Self {
         let keys = Arc::new(SigningKey::generate(Scheme::Ed25519, &mut rng));
         let identity = Arc::new(SigningKey::generate(Scheme::Ed25519, &mut rng));
         Self {
@@ -125,6 +132,9 @@ impl Host {
             deadline: None,
             wake: None,
             kept,
+            reach,
+            advertise: reach.advertise(address),
+            cables: Vec::new(),
             hostile: None,
             frozen: false,
             waiting: Vec::new(),
@@ -155,7 +165,7 @@ impl Host {
             paths: circuit::Limits::default(),
             saved_keys,
             dht: self.kept.dht,
-            advertise: Vec::new(),
+            advertise: self.advertise.clone(),
             direct: true,
             suffix: "tarnet.alt".to_owned(),
             sessions_held_max: tarnet_core::node::limits::SESSIONS_HELD_MAX,
@@ -188,10 +198,4 @@ impl Host {
     pub fn is_alive(&self) -> bool {
         self.node.is_some()
     }
-}
-
-/// The address of a machine, its own for each.
-pub(super) fn address(host: usize) -> IpAddr {
-    let [_, a, b, c] = u32::try_from(host).unwrap_or(u32::MAX).to_be_bytes();
-    IpAddr::V4(Ipv4Addr::new(10, a, b, c))
 }

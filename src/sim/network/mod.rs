@@ -18,6 +18,7 @@ mod host;
 mod hostile;
 mod pipe;
 mod queue;
+mod reach;
 mod watch;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -31,10 +32,12 @@ use tarnet_core::time::{Instant, Now, UnixTime};
 pub use host::{Host, Kept, SimNode, Traffic};
 pub use hostile::Lie;
 pub use pipe::{MILLION, Shape};
+pub use reach::Reach;
 pub use watch::Noise;
 
 use conns::{Cable, Conn, Happening};
 use queue::Queue;
+use reach::address;
 use watch::Watch;
 
 use crate::delays::Delays;
@@ -87,9 +90,25 @@ pub struct Network {
 impl Network {
     /// Machines and cables of a topology, all on at time 0, none connected yet.
     #[must_use]
-    pub fn new(topology: &Topology, mut rng: Rng, kept: impl Into<Kept>) -> Self {
+    pub fn new(topology: &Topology, rng: Rng, kept: impl Into<Kept>) -> Self {
+        Self::with_nats(topology, rng, kept, None)
+    }
+
+    /// The same where so many of a million machines are behind NATs, and the others can be dialled.
+    #[must_use]
+    pub fn with_nats(topology: &Topology, mut rng: Rng, kept: impl Into<Kept>, natted: Option<u32>) -> Self {
         let kept = kept.into();
-        let hosts = (0..topology.nodes).map(|i| Host::new(rng.fork(&format!("host {i}")), kept)).collect();
+        let host = |i| {
+            let mut rng = rng.fork(&format!("host {i}"));
+            // Drawn only if asked for: a run without NATs must not change.
+            let reach = natted.map_or(Reach::Cabled, |_| Reach::draw(natted, &mut rng.fork("reach")));
+            Host::new(rng, kept, reach, address(i))
+        };
+        let mut hosts: Vec<Host> = (0..topology.nodes).map(host).collect();
+        for (cable, edge) in topology.edges.iter().enumerate() {
+            hosts[edge.from].cables.push(cable);
+            hosts[edge.to].cables.push(cable);
+        }
         let mut network = Self {
             now: Instant::ZERO,
             queue: Queue::default(),
@@ -147,14 +166,16 @@ impl Network {
     /// Working cables between living machines that pass on what they should.
     #[must_use]
     pub fn graph(&self) -> Graph {
-        let alive = |cable: &&Cable| !cable.cut && cable.ends.iter().all(|&end| self.forwards(end));
+        let works = |cable: &&Cable| !cable.cut && cable.pin.is_none();
+        let alive = |cable: &&Cable| works(cable) && cable.ends.iter().all(|&end| self.forwards(end));
         Graph::new(self.hosts.len(), self.cables.iter().filter(alive).map(|cable| (cable.ends[0], cable.ends[1])))
     }
 
     /// The same cables with their delays.
     #[must_use]
     pub fn delays(&self) -> Delays {
-        let alive = |cable: &&Cable| !cable.cut && cable.ends.iter().all(|&end| self.hosts[end].is_alive());
+        let works = |cable: &&Cable| !cable.cut && cable.pin.is_none();
+        let alive = |cable: &&Cable| works(cable) && cable.ends.iter().all(|&end| self.hosts[end].is_alive());
         let edge = |cable: &Cable| (cable.ends[0], cable.ends[1], cable.shape.delay);
         Delays::new(self.hosts.len(), self.cables.iter().filter(alive).map(edge))
     }
@@ -294,7 +315,8 @@ impl Network {
             Event::Persist(persist) => self.hosts[host].disk.write(persist),
             Event::LinkUp { conn, .. } => self.on_link_up(conn),
             Event::LinkDown { .. } => self.links_lost += 1,
-            Event::PeerSeen { .. } | Event::ConnFailed { .. } | Event::Dialable { .. } => {}
+            Event::Dialable { peer, addresses } => self.offer(host, peer, &addresses),
+            Event::PeerSeen { .. } | Event::ConnFailed { .. } => {}
             Event::Resolved { want, .. }
             | Event::Connected { want, .. }
             | Event::Failed { want, .. }

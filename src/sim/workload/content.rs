@@ -54,6 +54,12 @@ impl Outcome {
     }
 }
 
+/// Virtual time that a run among so many machines takes, about.
+#[must_use]
+pub fn time_of(machines: usize) -> Duration {
+    LOOK * u32::try_from(VALUES_MAX.min(machines) + ASKERS_MAX.min(machines)).unwrap_or(u32::MAX)
+}
+
 /// A value that other nodes store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {

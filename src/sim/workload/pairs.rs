@@ -48,6 +48,12 @@ enum Stage {
     Done,
 }
 
+/// Virtual time that trying so many takes, about.
+#[must_use]
+pub fn time_of(pairs: usize) -> Duration {
+    SPACING * u32::try_from(pairs).unwrap_or(u32::MAX)
+}
+
 /// Chooses up to `count` different pairs of living machines that cables connect.
 #[must_use]
 pub fn choose(network: &Network, count: usize, rng: &mut Rng) -> Vec<(usize, usize)> {
