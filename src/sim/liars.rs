@@ -30,6 +30,8 @@ impl Run {
     pub(crate) fn listen(&mut self) -> Noise {
         self.network.watch();
         self.network.run_for(QUIET_TIME);
-        self.network.unwatch()
+        let (noise, changes) = self.network.unwatch();
+        changes.iter().for_each(|change| self.say("  changed", &format!("{change:?}")));
+        noise
     }
 }

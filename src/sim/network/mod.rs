@@ -33,7 +33,7 @@ pub use host::{Host, Kept, SimNode, Traffic};
 pub use hostile::Lie;
 pub use pipe::{MILLION, Shape};
 pub use reach::Reach;
-pub use watch::Noise;
+pub use watch::{Change, Noise};
 
 use conns::{Cable, Conn, Happening};
 use queue::Queue;

@@ -25,6 +25,26 @@ pub struct Noise {
 pub(super) struct Watch {
     told: HashMap<(usize, Short), u16>,
     noise: Noise,
+    /// The first changes: who told, of whom, what.
+    changes: Vec<Change>,
+}
+
+/// Changes that are kept to be told of.
+const CHANGES_MAX: usize = 64;
+
+/// An item that told another distance than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Who told it.
+    pub host: usize,
+    /// Of whom.
+    pub dest: Short,
+    /// The distance before, if any was told.
+    pub before: Option<u16>,
+    /// The distance now.
+    pub now: u16,
+    /// The number of its sequence.
+    pub seq: u8,
 }
 
 impl Watch {
@@ -49,7 +69,11 @@ impl Watch {
                 Subject::Known { short, .. } => short,
             };
             // Nobody else is at distance zero.
-            let same = item.metric == 0 || self.told.insert((host, at), item.metric) == Some(item.metric);
+            let before = if item.metric == 0 { Some(0) } else { self.told.insert((host, at), item.metric) };
+            let same = before == Some(item.metric);
+            if !same && self.changes.len() < CHANGES_MAX {
+                self.changes.push(Change { host, dest: at, before, now: item.metric, seq: item.seq });
+            }
             *(if same { &mut self.noise.refreshes } else { &mut self.noise.changes }) += 1;
         }
     }
@@ -63,11 +87,11 @@ impl Network {
             let node = self.node(host).into_iter();
             told.extend(node.flat_map(|node| node.told()).map(|(peer, metric)| ((host, short(&peer)), metric)));
         }
-        self.watch = Some(Watch { told, noise: Noise::default() });
+        self.watch = Some(Watch { told, noise: Noise::default(), changes: Vec::new() });
     }
 
-    /// What was counted; ends it.
-    pub fn unwatch(&mut self) -> Noise {
-        self.watch.take().map(|watch| watch.noise).unwrap_or_default()
+    /// What was counted, and the first changes; ends it.
+    pub fn unwatch(&mut self) -> (Noise, Vec<Change>) {
+        self.watch.take().map(|watch| (watch.noise, watch.changes)).unwrap_or_default()
     }
 }
