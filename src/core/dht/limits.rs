@@ -13,6 +13,13 @@ pub const WANDERING: usize = 2;
 /// replicas. Where the first hops are the nearest, none of them has anybody left to ask; and with a tenth of all nodes
 /// lying, a walk of three hops fails one time in four, so that a few walks fail together too often.
 pub const STRAIGHT: usize = REPLICATION as usize;
+/// Replicas that the walk with random steps asks for. Its branches, and what they cost everybody, grow with them (R5N's
+/// out-degree), and it is there for what the straight walks do not see.
+pub const WANDERING_REPLICATION: u8 = 3;
+/// Straight walks that may still be out when a block counts as absent, of [`STRAIGHT`]; of fewer none. A hit is as quick
+/// as the quickest of them, and a miss must not take as long as the slowest. A block with four holders left among the
+/// nearest is found all the same, and where a third of all nodes lie and deny, five of eight do one time in twelve.
+pub const STRAIGHT_OUT: usize = 3;
 /// Denials that it takes to say that nothing is stored, where so many can be asked.
 pub const DENIALS_MIN: usize = 2;
 /// Replicas that we ask for. R5N: r.

@@ -1,6 +1,6 @@
 //! Our own queries. A GET is several walks over disjoint first hops, each a query of its own, so that none can keep
 //! another from being answered: straight ones, and where we do not see every peer one that takes random steps first. It
-//! ends when every straight walk has ended in a denial, or all in anything; a PUT when all have answered.
+//! ends when most straight walks have ended in a denial, or all in anything; a PUT when all have answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,8 @@ use super::bloom::Bloom;
 use super::contacts::Contact;
 use super::forward::Request;
 use super::limits::{
-    DEADLINE, DENIALS_MIN, OWN_LEN, PATIENCE, PENDING_LIFE, REPLICATION, SILENCE, STRAIGHT, WANDERING,
+    DEADLINE, DENIALS_MIN, OWN_LEN, PATIENCE, PENDING_LIFE, REPLICATION, SILENCE, STRAIGHT, STRAIGHT_OUT, WANDERING,
+    WANDERING_REPLICATION,
 };
 use super::pending::{Pending, Upstream};
 use super::store::{Entry, Refused, Store};
@@ -72,10 +73,10 @@ impl Own {
         self.denied * 2 >= self.straight && self.denied >= self.straight.min(DENIALS_MIN)
     }
 
-    /// Whether all of them did. A walk that meets a liar counts as a denial, so that not one of the others is given up:
-    /// who waits for the slowest loses a little time, who does not loses blocks.
+    /// Whether most of them did, where there are many. A walk that meets a liar counts as a denial.
     fn denied(&self) -> bool {
-        self.found.is_empty() && self.denied == self.straight
+        let out = if self.straight < STRAIGHT { 0 } else { STRAIGHT_OUT };
+        self.found.is_empty() && self.denied + out >= self.straight
     }
 
     /// What to say at its end.
@@ -88,7 +89,7 @@ impl Own {
         }
     }
 
-    /// Whether it has ended: with the last walk, at its deadline, when every straight walk denies, or when only presumed
+    /// Whether it has ended: with the last walk, at its deadline, when the straight walks deny, or when only presumed
     /// dead hops are silent.
     fn over(&self, now: Instant) -> bool {
         let quiet = now >= self.quiet_at;
@@ -225,7 +226,7 @@ impl<S: Store> Dht<S> {
         own.straight += usize::from(walk.straight);
         self.pending.first_sight(now.instant, query, request.key());
         let patience_ms = u16::try_from(PATIENCE.as_millis()).unwrap_or(u16::MAX);
-        let (hop, replication) = (walk.hop, REPLICATION);
+        let (hop, replication) = (walk.hop, if walk.straight { REPLICATION } else { WANDERING_REPLICATION });
         let route = Route { token: 0, query, patience_ms, hop, replication, bloom: *bloom.bits() };
         self.send_query(pending, &request, &route, &bloom, &walk.to);
     }
