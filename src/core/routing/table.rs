@@ -59,7 +59,6 @@ pub(super) struct Table {
     /// By destination; the order is that of refills.
     /// Boxed, because a tree's nodes are a third empty.
     pub(super) entries: BTreeMap<PeerId, Box<Entry>>,
-    shorts: BTreeMap<Short, PeerId>,
     /// Live destinations of the vicinity.
     pub(super) near: usize,
     /// Live landmarks, by rank.
@@ -99,14 +98,15 @@ pub(super) enum Admission {
 }
 
 impl Table {
-    /// The destination of a short, if it is known.
-    pub(super) fn by_short(&self, short: &Short) -> Option<PeerId> {
-        self.shorts.get(short).copied()
+    /// The destination of a short, if it is known. A short is how an id begins, so the table's order finds it.
+    pub(super) fn by_short(&self, wanted: &Short) -> Option<PeerId> {
+        let mut first = PeerId([0; 32]);
+        first.0[..wanted.len()].copy_from_slice(wanted);
+        self.entries.range(first..).next().map(|(dest, _)| *dest).filter(|dest| short(dest) == *wanted)
     }
 
     /// Adds a destination.
     pub(super) fn insert(&mut self, dest: PeerId, entry: Entry) {
-        self.shorts.entry(short(&dest)).or_insert(dest);
         self.entries.insert(dest, Box::new(entry));
         self.reindex(&dest, 0, false);
     }
@@ -115,9 +115,6 @@ impl Table {
     pub(super) fn remove(&mut self, dest: &PeerId) {
         if let Some(entry) = self.entries.remove(dest) {
             self.unindex(dest, entry.rank, entry.order, entry.place);
-        }
-        if self.shorts.get(&short(dest)) == Some(dest) {
-            self.shorts.remove(&short(dest));
         }
     }
 
