@@ -24,13 +24,12 @@ use tokio::net::{TcpStream, UdpSocket, UnixStream};
 use tokio::time::{Instant, sleep_until};
 
 use crate::channel::{Channel, ChannelError, ChannelReader, ChannelWriter};
-use crate::runtime::Steps;
+use crate::runtime::{STEP_LEN, Steps};
 
 /// Bytes read at first, and from sockets that say little.
 const READ_LEN_MIN: usize = 4 * 1024;
-/// Bytes read at once from sockets that say much: what two of the largest segments hold, of a device at the far end,
-/// and not a few bytes more, for these would cost it a segment of their own.
-const READ_LEN_MAX: usize = 127 * 1024;
+/// Bytes read at once from sockets that say much: one step, or two reads would be one.
+const READ_LEN_MAX: usize = STEP_LEN;
 /// Chunks written to the socket with one system call.
 const CHUNKS_PER_WRITE_MAX: usize = 32;
 /// Bytes gathered for one write to the socket.

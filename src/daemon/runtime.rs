@@ -14,8 +14,10 @@ const WORKERS_MAX: usize = 8;
 /// Turns of tasks before the runtime looks for inputs. A turn that carries bulk takes tens of microseconds, a look one.
 const EVENT_INTERVAL: u32 = 8;
 /// Bytes that a task carries before the others have a turn: some tens of microseconds, and a few frames, so that what
-/// follows in the same turns still works on full batches.
-const STEP_LEN: usize = 128 * 1024;
+/// follows in the same turns still works on full batches. It is also what is read at once from a local socket that says
+/// much: as much as two of the largest segments of a device at the far end hold, and not the few bytes more that would cost
+/// it a segment of their own.
+pub const STEP_LEN: usize = 127 * 1024;
 
 /// The runtime of the daemon, or of the process that holds its device.
 ///

@@ -86,13 +86,15 @@ impl Run {
     /// The cable that joins the most: what was far may have fallen into islands.
     fn joint(&mut self, near: &[bool], between: &[usize]) -> Option<usize> {
         let start = near.iter().position(|near| *near)?;
-        let joined = |cable: &usize| {
-            self.network.mend(*cable);
-            let count = self.network.graph().distances(start).iter().flatten().count();
-            self.network.cut(*cable);
-            count
-        };
-        between.iter().copied().rev().max_by_key(joined)
+        between.iter().copied().rev().max_by_key(|cable| self.reached_with(*cable, start).iter().flatten().count())
+    }
+
+    /// How far each machine would be from one, were a cable mended.
+    fn reached_with(&mut self, cable: usize, start: usize) -> Vec<Option<u32>> {
+        self.network.mend(cable);
+        let distances = self.network.graph().distances(start);
+        self.network.cut(cable);
+        distances
     }
 
     /// Has some machines of each half publish a name, where there is a DHT.
@@ -100,9 +102,11 @@ impl Run {
         if !self.options.profile.kept().dht {
             return Ok(());
         }
-        let joined = self.joined_with(halves);
+        let start = halves.near.iter().position(|near| *near).unwrap_or(0);
+        let Some(cable) = halves.cable else { return Ok(()) };
+        let reached = self.reached_with(cable, start);
         for side in [true, false] {
-            let members = (0..halves.near.len()).filter(|&host| halves.near[host] == side && joined[host]);
+            let members = (0..halves.near.len()).filter(|&host| halves.near[host] == side && reached[host].is_some());
             let members: Vec<usize> = members.collect();
             for &owner in members.iter().step_by(members.len().div_ceil(OWNERS).max(1)) {
                 let name = names::publish(&mut self.network, owner, "halves");
@@ -112,16 +116,6 @@ impl Run {
         }
         self.network.run_for(STORE_TIME);
         Ok(())
-    }
-
-    /// Which machines will be reached from the near half.
-    fn joined_with(&mut self, halves: &Halves) -> Vec<bool> {
-        let Some(cable) = halves.cable else { return vec![false; halves.near.len()] };
-        self.network.mend(cable);
-        let start = halves.near.iter().position(|near| *near).unwrap_or(0);
-        let distances = self.network.graph().distances(start);
-        self.network.cut(cable);
-        distances.iter().map(Option::is_some).collect()
     }
 
     /// Has machines of the other half ask for each name.

@@ -213,7 +213,7 @@ impl Run {
             dht: dht.as_ref().map(Dht::from),
             noise: self.noise.take().map(Adverts::from),
             names: None,
-            direct_links: self.options.nat.map(|_| self.network.direct_links()),
+            direct_links: self.options.nat.map(|_| self.network.direct_links().len()),
         })
     }
 
@@ -276,7 +276,7 @@ impl Run {
             let sent = Duration::from_micros(bytes).as_secs_f64() * 1e6;
             round(sent / nodes / time.as_secs_f64().max(1e-6))
         };
-        let quiet = self.network.now().instant - changed >= QUIET.min(time / 2);
+        let quiet = !time.is_zero() && self.network.now().instant - changed >= QUIET.min(time / 2);
         Ok(Settled {
             control_bytes_per_node_s: rate(self.control_bytes() - before.0),
             routing_bytes_per_node_s: rate(self.routing_bytes() - before.1),
@@ -286,7 +286,7 @@ impl Run {
 
     /// Looks at every node. Gives a number that changes when any route does, for this process only.
     pub(crate) fn check(&self) -> Result<u64, String> {
-        if self.options.memory_max.is_some_and(|max| peak_rss_bytes() > max << 20) {
+        if self.options.memory_max.is_some_and(|max| peak_rss_bytes() >> 20 > max) {
             return Err(format!("more memory than --memory-max at {:?}", self.network.now().instant));
         }
         let look = checks::Look::at(&self.network, &self.options.profile.limits())?;

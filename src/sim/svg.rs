@@ -40,13 +40,11 @@ pub fn draw(run: &Run, report: Option<&Report>) -> String {
     );
     svg.push_str("<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<g stroke-opacity=\"0.6\">\n");
     for (cable, ends) in run.network.cables().into_iter().enumerate() {
-        let style = match (run.network.is_cut(cable), run.network.is_own(cable)) {
-            (true, _) => "stroke=\"#999\" stroke-dasharray=\"4\"",
-            (false, true) if !run.network.is_linked(cable) => continue,
-            (false, true) => "stroke=\"#26c\"",
-            (false, false) => "stroke=\"#999\"",
-        };
-        line(&mut svg, run, ends.into(), style);
+        let dashed = if run.network.is_cut(cable) { " stroke-dasharray=\"4\"" } else { "" };
+        line(&mut svg, run, ends.into(), &format!("stroke=\"#999\"{dashed}"));
+    }
+    for ends in run.network.direct_links() {
+        line(&mut svg, run, ends.into(), "stroke=\"#26c\"");
     }
     svg.push_str("</g>\n");
     let radius = (RADIUS * (200.0 / real(run.network.hosts().len())).sqrt()).clamp(RADIUS_MIN, RADIUS);

@@ -3,9 +3,9 @@
 //! A query (GET or PUT) takes some random steps, then goes greedily to the peers nearest to its key; in a network whose
 //! every peer we see, it goes to them at once. Every hop keeps the query as *pending* under fresh tokens, passes blocks back as they
 //! come, and answers *complete* when all hops behind it have. Own look-ups are walks over disjoint first hops; a block is
-//! absent when all that went straight deny it, and any valid block before that overrides it.
+//! absent when most that went straight deny it, and any valid block before that overrides it.
 //!
-//! Timers: patience of pending queries, stages and deadline of own ones, expiry of blocks, refresh of own blocks, handover steps.
+//! Timers: patience of pending queries, silence and deadline of own ones, expiry of blocks, refresh of own blocks, handover steps.
 //! Bounds: [`limits`]. Nothing here knows how a message gets to a contact: the node reports contacts and carries messages.
 //!
 //! Missing on purpose: caching of blocks on their way (who answers must be a storer), and joining: contacts come from routing.

@@ -257,6 +257,11 @@ mod tests {
         assert_eq!(link.handle_pong(at(2200), token), Some(Duration::from_millis(200)));
         assert_eq!(link.handle_pong(at(2300), token), None, "an answer counts once");
         assert_eq!(link.rtt(), Duration::from_millis(200));
+        assert_eq!(link.rtt_min(), Duration::from_millis(40), "what the handshake showed");
+        link.probe(at(3000), &mut rng);
+        let token = link.take_ping(at(3000)).unwrap();
+        link.handle_pong(at(3001), token);
+        assert_eq!(link.rtt_min(), Duration::from_millis(1));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tarnet_core::time::{Instant, micros};
 use tarnet_core::wire::{kind, link::next_message};
 
 use super::pipe::{Pipe, Shape};
-use super::reach::address;
+use super::reach::{Reach, address};
 use super::{Kinds, Network};
 use crate::topology::Edge;
 
@@ -112,6 +112,11 @@ impl Cable {
             pipes: [Pipe::default(); 2],
         }
     }
+
+    /// Whether it is one of the graph's, and not cut.
+    pub(super) fn works(&self) -> bool {
+        !self.cut && self.pin.is_none()
+    }
 }
 
 /// One end of a connection: a connection task.
@@ -207,13 +212,11 @@ impl Network {
         if round != self.cables[cable].round || self.cables[cable].conn.is_some() || !self.hosts[from].is_alive() {
             return;
         }
-        if !self.lets_in(&self.cables[cable]) {
+        let is_offer = self.cables[cable].pin.is_some();
+        if is_offer && (cut || self.hosts[to].reach != Reach::Open || !self.hosts[to].is_alive()) {
             return;
         }
         if cut || !self.hosts[to].is_alive() {
-            if self.cables[cable].pin.is_some() {
-                return;
-            }
             let wait = if cut { CONNECT_TIME_MAX } else { shape.delay * 2 };
             let wait = wait + self.cables[cable].backoff;
             self.cables[cable].backoff = (self.cables[cable].backoff * 2).min(BACKOFF_MAX);

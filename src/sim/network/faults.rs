@@ -74,10 +74,10 @@ impl Network {
         works && has(from, to) && has(to, from)
     }
 
-    /// Cables, as the pairs of machines that they join.
+    /// Cables of the graph, as the pairs of machines that they join. Links that nodes open come behind them.
     #[must_use]
     pub fn cables(&self) -> Vec<[usize; 2]> {
-        self.cables.iter().map(|cable| cable.ends).collect()
+        self.cables.iter().take_while(|cable| cable.pin.is_none()).map(|cable| cable.ends).collect()
     }
 
     /// Whether a cable is cut.

@@ -101,7 +101,7 @@ impl Network {
         let host = |i| {
             let mut rng = rng.fork(&format!("host {i}"));
             // Drawn only if asked for: a run without NATs must not change.
-            let reach = natted.map_or(Reach::Cabled, |_| Reach::draw(natted, &mut rng.fork("reach")));
+            let reach = natted.map_or(Reach::Cabled, |parts| Reach::draw(parts, &mut rng.fork("reach")));
             Host::new(rng, kept, reach, address(i))
         };
         let mut hosts: Vec<Host> = (0..topology.nodes).map(host).collect();
@@ -166,16 +166,14 @@ impl Network {
     /// Working cables between living machines that pass on what they should.
     #[must_use]
     pub fn graph(&self) -> Graph {
-        let works = |cable: &&Cable| !cable.cut && cable.pin.is_none();
-        let alive = |cable: &&Cable| works(cable) && cable.ends.iter().all(|&end| self.forwards(end));
+        let alive = |cable: &&Cable| cable.works() && cable.ends.iter().all(|&end| self.forwards(end));
         Graph::new(self.hosts.len(), self.cables.iter().filter(alive).map(|cable| (cable.ends[0], cable.ends[1])))
     }
 
     /// The same cables with their delays.
     #[must_use]
     pub fn delays(&self) -> Delays {
-        let works = |cable: &&Cable| !cable.cut && cable.pin.is_none();
-        let alive = |cable: &&Cable| works(cable) && cable.ends.iter().all(|&end| self.hosts[end].is_alive());
+        let alive = |cable: &&Cable| cable.works() && cable.ends.iter().all(|&end| self.hosts[end].is_alive());
         let edge = |cable: &Cable| (cable.ends[0], cable.ends[1], cable.shape.delay);
         Delays::new(self.hosts.len(), self.cables.iter().filter(alive).map(edge))
     }

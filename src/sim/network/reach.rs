@@ -14,7 +14,6 @@ use tarnet_core::rng::Rng;
 
 use super::conns::Cable;
 use super::{MILLION, Network, Shape};
-use crate::delays::Delays;
 
 /// The port that every machine listens on.
 const PORT: u16 = 7946;
@@ -37,8 +36,7 @@ pub enum Reach {
 
 impl Reach {
     /// The class of the next machine, where so many of a million are behind NATs.
-    pub(super) fn draw(natted: Option<u32>, rng: &mut Rng) -> Self {
-        let Some(parts) = natted else { return Self::Cabled };
+    pub(super) fn draw(parts: u32, rng: &mut Rng) -> Self {
         if rng.public_below(u64::from(MILLION)) >= u64::from(parts) {
             return Self::Open;
         }
@@ -93,9 +91,7 @@ impl Network {
 
     /// A way between two machines beside the cables.
     fn lay(&mut self, from: usize, to: usize) -> Option<usize> {
-        let edge = |cable: &Cable| (cable.ends[0], cable.ends[1], cable.shape.delay);
-        let cables = self.cables.iter().filter(|cable| cable.pin.is_none() && !cable.cut);
-        let delay = Delays::new(self.hosts.len(), cables.map(edge)).fastest(from, to)?;
+        let delay = self.delays().fastest(from, to)?;
         let cable = self.cables.len();
         self.cables.push(Cable::over([from, to], Shape::with_delay(delay)));
         self.hosts[from].cables.push(cable);
@@ -103,21 +99,11 @@ impl Network {
         Some(cable)
     }
 
-    /// Whether a dial comes through to the machine.
-    pub(super) fn lets_in(&self, cable: &Cable) -> bool {
-        cable.pin.is_none() || self.hosts[cable.ends[1]].reach == Reach::Open
-    }
-
-    /// Whether this is no cable but a link that a node opened by itself.
+    /// Links that nodes opened by themselves and that are up: who dialled, and whom.
     #[must_use]
-    pub fn is_own(&self, cable: usize) -> bool {
-        self.cables[cable].pin.is_some()
-    }
-
-    /// Links that nodes opened by themselves and that are up.
-    #[must_use]
-    pub fn direct_links(&self) -> usize {
-        (0..self.cables.len()).filter(|&cable| self.cables[cable].pin.is_some() && self.is_linked(cable)).count()
+    pub fn direct_links(&self) -> Vec<[usize; 2]> {
+        let up = |cable: &usize| self.cables[*cable].pin.is_some() && self.is_linked(*cable);
+        (0..self.cables.len()).filter(up).map(|cable| self.cables[cable].ends).collect()
     }
 }
 
@@ -139,9 +125,9 @@ mod tests {
     #[test]
     fn as_many_are_behind_nats_as_asked() {
         let mut rng = Rng::from_seed([1; 32]);
-        let drawn: Vec<Reach> = (0..4000).map(|_| Reach::draw(Some(600_000), &mut rng)).collect();
+        let drawn: Vec<Reach> = (0..4000).map(|_| Reach::draw(600_000, &mut rng)).collect();
         let count = |reach| drawn.iter().filter(|drawn| **drawn == reach).count();
         assert!((1500..1700).contains(&count(Reach::Open)) && (500..700).contains(&count(Reach::Unaware)));
-        assert_eq!(Reach::draw(None, &mut rng), Reach::Cabled);
+        assert_eq!(count(Reach::Cabled), 0);
     }
 }

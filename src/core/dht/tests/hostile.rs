@@ -238,6 +238,23 @@ fn silent_and_denying_contacts_neither_hide_a_block_nor_hold_an_answer_up() {
 }
 
 #[test]
+fn five_denials_of_eight_say_that_a_block_is_missing_and_four_wait_for_the_silence() {
+    for (silent, at_once) in [(3, true), (4, false)] {
+        let mut net = Net::mesh(60, 18);
+        let asked = |key: &u8| !net.nodes[0].among_closest(&DhtKey([*key; 64]), super::limits::REPLICATION);
+        let key = DhtKey([(0..200).find(asked).unwrap(); 64]);
+        let near = net.nodes[0].contacts.closest(&key, silent);
+        net.dead.extend(near.iter().map(|contact| net.index[&contact.peer]).collect::<Vec<_>>());
+        let begun = net.now.instant;
+        net.get(0, 1, key, Kind::Name);
+        net.run(Duration::from_secs(3));
+        let (when, outcome) = net.outcome(1).unwrap();
+        assert_eq!(outcome, Outcome::Absent);
+        assert_eq!(when - begun < super::limits::SILENCE, at_once, "{silent} silent: {:?}", when - begun);
+    }
+}
+
+#[test]
 fn a_publisher_tells_every_one_of_the_nearest_itself_so_that_a_few_swallow_nothing() {
     let mut net = Net::mesh(200, 15);
     let block = name_block(1, 1, 1);
