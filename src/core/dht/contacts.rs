@@ -139,6 +139,11 @@ impl Contacts {
         chosen
     }
 
+    /// Whether we have as many contacts that share exactly so many leading bits with us as a bucket always has room for.
+    pub fn is_full(&self, bits: u32) -> bool {
+        self.buckets.get(&bits).is_some_and(|count| *count >= BUCKET_LEN)
+    }
+
     /// Contacts per bucket, those nearest to us last: (shared bits, contacts).
     pub fn occupancy(&self) -> impl DoubleEndedIterator<Item = (u32, usize)> + '_ {
         self.buckets.iter().map(|(at, count)| (*at, *count))

@@ -3,7 +3,7 @@
 
 use super::bloom::Bloom;
 use super::contacts::{Contact, distance};
-use super::limits::{BRANCHING_PER_L, BUCKET_LEN, HOPS_PER_L, REPLICATION_MAX};
+use super::limits::{BRANCHING_PER_L, BUCKET_LEN, HOP_FINAL, HOPS_PER_L, REPLICATION_MAX};
 use super::store::Store;
 use super::{Dht, To, size};
 use crate::crypto::DhtKey;
@@ -63,9 +63,15 @@ impl<S: Store> Dht<S> {
         u32::from(size::quarters(&self.contacts, &self.reports)).div_ceil(4).max(1)
     }
 
-    /// Random steps that a query takes first: none where we see every peer anyway.
+    /// Random steps that a query takes first: none where we see every peer anyway; else so many that it may be
+    /// anywhere then. R5N takes a step for each bit of the size, for contacts in few places; among `c` random ones a
+    /// step is worth `log2 c` bits.
     pub(super) fn walk(&self) -> u32 {
-        if self.contacts.complete() { 0 } else { self.length() }
+        if self.contacts.complete() {
+            return 0;
+        }
+        let bits = self.contacts.len().checked_ilog2().unwrap_or(0).max(1);
+        self.length().div_ceil(bits)
     }
 
     /// How many contacts the next hop is: `1 + (r-1) / (L + (r-1) * hop)`, the fraction by chance; one after 2 L
@@ -90,24 +96,32 @@ impl<S: Store> Dht<S> {
         self.contacts.nearer(key, &distance(&self.id, key), wanted) < wanted
     }
 
-    /// Whom a query goes to from here. Enters them in the filter.
-    pub(super) fn next_contacts(&mut self, request: &Request, step: Step, bloom: &mut Bloom) -> Vec<Contact> {
+    /// Whom a query goes to from here, and with which hop count. Enters them in the filter.
+    pub(super) fn next_contacts(&mut self, request: &Request, step: Step, bloom: &mut Bloom) -> (Vec<Contact>, u8) {
         let degree = self.degree(step);
+        let next = step.hop.saturating_add(1).min(HOP_FINAL - 1);
         if degree == 0 {
-            return Vec::new();
+            return (Vec::new(), next);
         }
-        let chosen = if u32::from(step.hop) < self.walk() {
-            self.contacts.random(degree, &mut self.rng, |c| !bloom.contains(&c.id))
+        let (chosen, next) = if u32::from(step.hop) < self.walk() {
+            (self.contacts.random(degree, &mut self.rng, |c| !bloom.contains(&c.id)), next)
         } else {
-            self.toward(request, step.replication, degree, bloom)
+            self.toward(request, step.replication, degree, next, bloom)
         };
         chosen.iter().for_each(|c| bloom.insert(&c.id));
-        chosen
+        (chosen, next)
     }
 
     /// The greedy choice. The filter is advisory: the nearest contact is asked though a filter claims it was, while
     /// we are not among the nearest ourselves, and a filter that claims nearly everybody is not believed.
-    fn toward(&self, request: &Request, replication: u8, degree: usize, bloom: &Bloom) -> Vec<Contact> {
+    fn toward(
+        &self,
+        request: &Request,
+        replication: u8,
+        degree: usize,
+        next: u8,
+        bloom: &Bloom,
+    ) -> (Vec<Contact>, u8) {
         let (key, wanted) = (request.key(), usize::from(clamped(replication)));
         let mine = distance(&self.id, key);
         let closest = self.contacts.closest(key, BUCKET_LEN);
@@ -115,15 +129,16 @@ impl<S: Store> Dht<S> {
         let advisory = defence::on(Defence::AdvisoryFilter);
         let unasked = |c: &&Contact| advisory && bloom.implausible() || !bloom.contains(&c.id);
         if nearer < wanted {
-            // We are one of the nearest; the others are one less. All of them at once: then none of them has anybody left to
-            // ask, and our last word is two steps away, however many they are.
-            return closest.iter().take(wanted - 1).filter(unasked).copied().collect();
+            // We are one of the nearest; the others are one less. All of them at once, and they ask nobody behind them: our
+            // last word is two steps away, and what we do not see, the other first hops do. If they went on, everybody
+            // who sees only a part of the network, and so believes to be one of the nearest, would ask seven more.
+            return (closest.iter().take(wanted - 1).filter(unasked).copied().collect(), HOP_FINAL);
         }
         let mut chosen: Vec<Contact> = closest[..nearer].iter().filter(unasked).take(degree).copied().collect();
         if chosen.is_empty() && advisory {
             chosen.extend(closest.first());
         }
-        chosen
+        (chosen, next)
     }
 
     /// Sends a query to the chosen contacts, each under its own token.

@@ -368,6 +368,12 @@ impl<S: Store> Dht<S> {
         self.clock.doubt(now.instant)
     }
 
+    /// Whether enough contacts share exactly so many leading bits of their place with ours.
+    #[must_use]
+    pub fn knows_part(&self, bits: u32) -> bool {
+        self.contacts.is_full(bits)
+    }
+
     /// Contacts that are asked.
     #[must_use]
     pub fn contacts_len(&self) -> usize {

@@ -179,8 +179,9 @@ impl<S: Store> Dht<S> {
     /// Whom a PUT asks: all of the nearest that we know in one query, which each stores once, so that no few liars among
     /// them swallow it; in a larger network also a walk with random steps.
     fn plan_put(&mut self, key: &DhtKey) -> Plan {
-        let (to, covered) = self.known_nearest(key);
+        let (to, mut covered) = self.known_nearest(key);
         let random = self.plan_random(&to);
+        covered.extend(to.iter().map(|contact| contact.id));
         let walks = [Walk { straight: true, hop: self.greedy_hop(), to }].into_iter().chain(random).collect();
         Plan { walks, covered }
     }

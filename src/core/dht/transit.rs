@@ -96,7 +96,7 @@ impl<S: Store> Dht<S> {
         let replication = clamped(route.replication);
         let mut bloom = Bloom::of(route.query, route.bloom);
         let step = Step { hop: route.hop, replication };
-        let to = self.next_contacts(request, step, &mut bloom);
+        let (to, hop) = self.next_contacts(request, step, &mut bloom);
         let each = match request {
             Request::Get(..) => SMALL,
             Request::Put(..) => BLOCK_LEN_MAX,
@@ -118,8 +118,7 @@ impl<S: Store> Dht<S> {
         let id = self.pending.open(Pending::new(upstream, sought, stored, ends));
         self.timers.set(Timer::Pending(id), answer_by);
         let patience_ms = route.patience_ms / 8 * 7;
-        let route =
-            Route { patience_ms, replication, hop: route.hop.saturating_add(1).min(HOP_FINAL - 1), ..route.clone() };
+        let route = Route { patience_ms, replication, hop, ..route.clone() };
         self.send_query(id, request, &route, &bloom, &to);
         Ok(id)
     }

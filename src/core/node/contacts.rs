@@ -1,6 +1,6 @@
 //! Contacts of the DHT beyond routing's table: in a network larger than that, the landmarks'
 //! directory says who is near to some places in the DHT, one in each part of it that lies
-//! half as far as the one before. So R5N has its buckets on any topology. And when the
+//! half as far as the one before and of which we know few. So R5N has its buckets on any topology. And when the
 //! contacts are enough for blocks to find their places.
 
 use std::time::Duration;
@@ -112,7 +112,7 @@ impl<S: Store> Node<S> {
         let own = dht_id(&self.me).0.first_chunk().copied().unwrap_or_default();
         let parts = self.dht.status().size_estimate.max(2).ilog2().min(PARTS_MAX);
         self.routing.list_near(now, own);
-        for bits in 0..parts {
+        for bits in (0..parts).filter(|bits| !self.dht.knows_part(*bits)) {
             let target = self.filler.target(own, bits);
             self.routing.list_near(now, target);
         }

@@ -113,3 +113,50 @@ fn a_quiet_network_says_nothing() {
     net.run(Duration::from_secs(3000));
     assert_eq!(net.sent, before);
 }
+
+/// A network whose nodes know a third of it, and the nearest to themselves.
+fn parted(count: usize, seed: u64) -> Net {
+    let mut net = Net::new(count, seed);
+    let mut rng = Rng::from_seed([7; 32]);
+    for a in 0..count {
+        let id = dht_id(&net.peer(a));
+        let mut near: Vec<usize> = (0..count).filter(|b| *b != a).collect();
+        near.sort_by_key(|b| contacts::distance(&dht_id(&net.peer(*b)), &id));
+        let random = (0..a).filter(|_| rng.public_below(3) == 0);
+        for b in random.chain(near.into_iter().take(12)) {
+            net.join(a, b);
+        }
+    }
+    net.run(Duration::from_secs(2));
+    net
+}
+
+#[test]
+fn where_nobody_knows_all_blocks_are_found_in_few_steps_and_with_few_messages() {
+    const ROUNDS: u64 = 20;
+    let mut net = parted(400, 6);
+    let node = &net.nodes[3];
+    assert!(!node.contacts.complete() && node.length() >= 7);
+    assert_eq!(node.walk(), 1, "among {} random contacts a step is worth seven bits", node.contacts.len());
+    let (mut puts, mut hits) = (0, 0);
+    for round in 0..ROUNDS {
+        let (at, key) = (usize::try_from(round).unwrap() * 19, u8::try_from(round).unwrap() + 1);
+        let (block, before) = (name_block(1, key, 1), net.sent);
+        net.put(at, 3 * round, &block);
+        net.run(Duration::from_secs(5));
+        puts += net.sent - before;
+        let before = net.sent;
+        net.get(399 - at, 3 * round + 1, block.key, Kind::Name);
+        net.run(Duration::from_secs(5));
+        hits += net.sent - before;
+        let begun = net.now.instant;
+        net.get(399 - at, 3 * round + 2, DhtKey([key; 64]), Kind::Name);
+        net.run(Duration::from_secs(5));
+        assert_eq!(net.found(3 * round + 1), vec![block], "round {round}");
+        let (when, outcome) = net.outcome(3 * round + 2).unwrap();
+        assert_eq!(outcome, Outcome::Absent, "round {round}");
+        assert!(when - begun <= 6 * HOP, "round {round}: a step towards the key, and one around it");
+    }
+    assert!(puts < 110 * ROUNDS, "{puts} messages, answers among them");
+    assert!(hits < 190 * ROUNDS, "{hits} messages, answers among them");
+}
