@@ -132,7 +132,11 @@ impl<S: Store> Dht<S> {
             // We are one of the nearest; the others are one less. All of them at once, and they ask nobody behind them: our
             // last word is two steps away, and what we do not see, the other first hops do. If they went on, everybody
             // who sees only a part of the network, and so believes to be one of the nearest, would ask seven more.
-            return (closest.iter().take(wanted - 1).filter(unasked).copied().collect(), HOP_FINAL);
+            // A block is looked for at those nearer than we are only: who is farther was asked by whoever asked us, or is asked
+            // by another first hop that is farther still.
+            let looks = matches!(request, Request::Get(..)) && closest.len() >= wanted;
+            let most = if looks { nearer } else { wanted - 1 };
+            return (closest.iter().take(most).filter(unasked).copied().collect(), HOP_FINAL);
         }
         let mut chosen: Vec<Contact> = closest[..nearer].iter().filter(unasked).take(degree).copied().collect();
         if chosen.is_empty() && advisory {

@@ -105,6 +105,26 @@ fn one_packet_becomes_a_bounded_number_and_its_repeats_one_answer_each() {
 }
 
 #[test]
+fn one_packet_among_1000_nodes_that_see_a_third_causes_at_most_640_messages() {
+    let mut net = network::parted(1000, 9);
+    let mut most = 0;
+    for n in 0..20u64 {
+        let greedy = Route { hop: u8::try_from(n % 2).unwrap() * 9, ..route(n) };
+        let (get, put) = match n % 4 {
+            0 | 3 => (Some(DhtKey(crate::crypto::hash_xof64(&n.to_le_bytes()))), None),
+            _ => (None, Some(name_block(3, u8::try_from(n).unwrap(), 1))),
+        };
+        let get = get.map(|key| Message::Get { route: greedy.clone(), kind: Kind::Name, key });
+        let put = put.map(|block| Message::Put { route: greedy.clone(), lease: UnixTime(0), block });
+        let (before, via) = (net.sent, Via::Link(net.peer(1)));
+        net.deliver(0, via, &get.or(put).unwrap().encode());
+        net.run(Duration::from_secs(10));
+        most = most.max(net.sent - before);
+    }
+    assert!(most > 20 && most <= 640, "{most} messages, answers among them");
+}
+
+#[test]
 fn honest_queries_cost_at_most_four_r_l_messages() {
     let mut net = Net::mesh(200, 7);
     let most = 4 * 8 * u64::from(net.nodes[0].length());

@@ -115,7 +115,7 @@ fn a_quiet_network_says_nothing() {
 }
 
 /// A network whose nodes know a third of it, and the nearest to themselves.
-fn parted(count: usize, seed: u64) -> Net {
+pub(super) fn parted(count: usize, seed: u64) -> Net {
     let mut net = Net::new(count, seed);
     let mut rng = Rng::from_seed([7; 32]);
     for a in 0..count {
