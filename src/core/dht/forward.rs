@@ -114,14 +114,7 @@ impl<S: Store> Dht<S> {
 
     /// The greedy choice. The filter is advisory: the nearest contact is asked though a filter claims it was, while
     /// we are not among the nearest ourselves, and a filter that claims nearly everybody is not believed.
-    fn toward(
-        &self,
-        request: &Request,
-        replication: u8,
-        degree: usize,
-        next: u8,
-        bloom: &Bloom,
-    ) -> (Vec<Contact>, u8) {
+    fn toward(&self, request: &Request, replication: u8, degree: usize, next: u8, bloom: &Bloom) -> (Vec<Contact>, u8) {
         let (key, wanted) = (request.key(), usize::from(clamped(replication)));
         let mine = distance(&self.id, key);
         let closest = self.contacts.closest(key, BUCKET_LEN);
