@@ -139,9 +139,10 @@ impl Contacts {
         chosen
     }
 
-    /// Whether we have as many contacts that share exactly so many leading bits with us as a bucket always has room for.
+    /// Whether more contacts share exactly so many leading bits with us than a bucket has room for in any case: enough,
+    /// and more than [`Self::complete`] takes for all.
     pub fn is_full(&self, bits: u32) -> bool {
-        self.buckets.get(&bits).is_some_and(|count| *count >= BUCKET_LEN)
+        self.buckets.get(&bits).is_some_and(|count| *count > BUCKET_LEN)
     }
 
     /// Contacts per bucket, those nearest to us last: (shared bits, contacts).
@@ -196,6 +197,17 @@ mod tests {
             contacts.remove(&peer(n));
         });
         assert!(contacts.len() == 20 && contacts.complete());
+    }
+
+    #[test]
+    fn a_bucket_is_full_with_more_than_it_takes_to_look_like_all() {
+        let mut contacts = Contacts::new(dht_id(&peer(0)));
+        let far: Vec<PeerId> =
+            (1..200).map(peer).filter(|peer| shared_bits(&contacts.me, &dht_id(peer)) == 0).take(21).collect();
+        far[..20].iter().for_each(|peer| assert!(contacts.insert(*peer)));
+        assert!(!contacts.is_full(0) && contacts.complete());
+        contacts.insert(far[20]);
+        assert!(contacts.is_full(0) && !contacts.is_full(1) && !contacts.complete());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Whom a query goes to next: R5N's out-degree, random steps first, then greedily toward the key, and at the
-//! key's neighbourhood to those of the r nearest that were not asked.
+//! key's neighbourhood a last step to those of the r nearest that were not asked.
 
 use super::bloom::Bloom;
 use super::contacts::{Contact, distance};
@@ -63,15 +63,15 @@ impl<S: Store> Dht<S> {
         u32::from(size::quarters(&self.contacts, &self.reports)).div_ceil(4).max(1)
     }
 
-    /// Random steps that a query takes first: none where we see every peer anyway; else so many that it may be
-    /// anywhere then. R5N takes a step for each bit of the size, for contacts in few places; among `c` random ones a
-    /// step is worth `log2 c` bits.
+    /// Random steps that a query takes first: none where we see every peer anyway; else so many that it may be nearly
+    /// anywhere then, two at least. R5N takes a step for each bit of the size, for contacts in few places; among `c` of
+    /// all places a step is worth `log2 c` bits. Contacts that are near to us in the network, too, make it less.
     pub(super) fn walk(&self) -> u32 {
         if self.contacts.complete() {
             return 0;
         }
         let bits = self.contacts.len().checked_ilog2().unwrap_or(0).max(1);
-        self.length().div_ceil(bits)
+        self.length().div_ceil(bits).max(2)
     }
 
     /// How many contacts the next hop is: `1 + (r-1) / (L + (r-1) * hop)`, the fraction by chance; one after 2 L
@@ -124,12 +124,16 @@ impl<S: Store> Dht<S> {
         if nearer < wanted {
             // We are one of the nearest; the others are one less. All of them at once, and they ask nobody behind them: our
             // last word is two steps away, and what we do not see, the other first hops do. If they went on, everybody
-            // who sees only a part of the network, and so believes to be one of the nearest, would ask seven more.
-            // A block is looked for at those nearer than we are only: who is farther was asked by whoever asked us, or is asked
-            // by another first hop that is farther still.
-            let looks = matches!(request, Request::Get(..)) && closest.len() >= wanted;
-            let most = if looks { nearer } else { wanted - 1 };
-            return (closest.iter().take(most).filter(unasked).copied().collect(), HOP_FINAL);
+            // who sees only a part of the network, and so believes to be one of the nearest, would ask seven more. Who knows
+            // hardly anybody is not the end of the way.
+            let next = if closest.len() < wanted { next } else { HOP_FINAL };
+            let others = &closest[..closest.len().min(wanted - 1)];
+            // Where whoever looks for a block has asked others around the key itself, it is enough to ask those nearer than we
+            // are: who is farther was asked, or is asked by one of these that is farther still.
+            let around = !bloom.implausible() && others.iter().skip(nearer).any(|c| bloom.contains(&c.id));
+            let looks = matches!(request, Request::Get(..)) && around && advisory;
+            let others = if looks { &others[..nearer.min(others.len())] } else { others };
+            return (others.iter().filter(unasked).copied().collect(), next);
         }
         let mut chosen: Vec<Contact> = closest[..nearer].iter().filter(unasked).take(degree).copied().collect();
         if chosen.is_empty() && advisory {

@@ -30,7 +30,7 @@ pub const REPLICATION_MAX: u8 = 16;
 pub const HOPS_PER_L: u32 = 4;
 /// Hops after which a query no longer branches, in units of the size estimate.
 pub const BRANCHING_PER_L: u32 = 2;
-/// Hop count that nobody forwards: a block handed to one node.
+/// Hop count that nobody forwards: the last step of a query, and a block handed to one node.
 pub const HOP_FINAL: u8 = u8::MAX;
 /// Random bits preset in the bloom filter, so that an empty one does not show the originator.
 pub const BLOOM_PRESET: usize = 24;

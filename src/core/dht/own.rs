@@ -150,9 +150,9 @@ impl<S: Store> Dht<S> {
         id
     }
 
-    /// A hop count past the random steps, a little at random, so that it does not show the originator.
+    /// A hop count past the random steps, a little at random: what has taken them looks the same.
     fn greedy_hop(&mut self) -> u8 {
-        let past = u64::from(self.length()) + self.rng.public_below(2);
+        let past = u64::from(self.walk()) + 1 + self.rng.public_below(2);
         u8::try_from(past).unwrap_or(u8::MAX / 2)
     }
 
@@ -225,7 +225,7 @@ impl<S: Store> Dht<S> {
         let pending = self.pending.open(pending);
         own.open.insert(pending, walk.straight);
         own.straight += usize::from(walk.straight);
-        self.pending.first_sight(now.instant, query, request.key());
+        self.pending.sight(now.instant, query, request.key(), false);
         let patience_ms = u16::try_from(PATIENCE.as_millis()).unwrap_or(u16::MAX);
         let (hop, replication) = (walk.hop, if walk.straight { REPLICATION } else { WANDERING_REPLICATION });
         let route = Route { token: 0, query, patience_ms, hop, replication, bloom: *bloom.bits() };

@@ -116,6 +116,24 @@ impl Pending {
     }
 }
 
+/// Whether a query was seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// It was not.
+    First,
+    /// Only as the last of its way: now there is forwarding to do.
+    AfterLast,
+    /// It was: there is nothing to do.
+    Again,
+}
+
+/// A query that was seen.
+struct Seen {
+    until: Instant,
+    /// Only as the last of its way.
+    last: bool,
+}
+
 /// All queries in flight.
 pub(super) struct Table {
     rng: Rng,
@@ -123,7 +141,7 @@ pub(super) struct Table {
     by_id: BTreeMap<u64, Pending>,
     by_token: BTreeMap<u64, u64>,
     per_neighbour: BTreeMap<PeerId, usize>,
-    repeats: BTreeMap<[u8; 16], Instant>,
+    repeats: BTreeMap<[u8; 16], Seen>,
     repeats_order: VecDeque<[u8; 16]>,
 }
 
@@ -214,26 +232,28 @@ impl Table {
             .collect()
     }
 
-    /// Notes that a query was seen; `false` when it was seen before.
-    pub fn first_sight(&mut self, now: Instant, query: u64, key: &DhtKey) -> bool {
+    /// Notes that a query was seen, by whoever forwards it or, as the `last` of its way, by who does not. The one must not
+    /// stop the other: a hop that takes us for the end of the way may be quicker than one that counts on us.
+    pub fn sight(&mut self, now: Instant, query: u64, key: &DhtKey, last: bool) -> Sight {
         let mut name = [0; 16];
         name[..8].copy_from_slice(&query.to_le_bytes());
         name[8..].copy_from_slice(&key.0[..8]);
-        if self.repeats.get(&name).is_some_and(|until| *until > now) && defence::on(Defence::QueryOnce) {
-            return false;
+        let before = self.repeats.get(&name).filter(|seen| seen.until > now).map(|seen| seen.last);
+        if before.is_some_and(|before| last || !before) && defence::on(Defence::QueryOnce) {
+            return Sight::Again;
         }
-        if self.repeats.insert(name, now + REPEAT_LIFE).is_none() {
+        if self.repeats.insert(name, Seen { until: now + REPEAT_LIFE, last }).is_none() {
             self.repeats_order.push_back(name);
         }
         while let Some(oldest) = self.repeats_order.front() {
             let over = self.repeats_order.len() > REPEATS_LEN;
-            if !over && self.repeats.get(oldest).is_some_and(|until| *until > now) {
+            if !over && self.repeats.get(oldest).is_some_and(|seen| seen.until > now) {
                 break;
             }
             self.repeats.remove(oldest);
             self.repeats_order.pop_front();
         }
-        true
+        if before.is_some() { Sight::AfterLast } else { Sight::First }
     }
 }
 
@@ -244,12 +264,16 @@ mod tests {
     #[test]
     fn a_query_is_new_once_and_again_when_forgotten() {
         let (mut table, key) = (Table::new(Rng::from_seed([1; 32])), DhtKey([1; 64]));
-        assert!(table.first_sight(Instant::ZERO, 1, &key));
-        assert!(!table.first_sight(Instant::ZERO, 1, &key));
-        assert!(table.first_sight(Instant::ZERO, 1, &DhtKey([2; 64])));
-        assert!(table.first_sight(Instant::ZERO + REPEAT_LIFE, 1, &key));
+        assert_eq!(table.sight(Instant::ZERO, 1, &key, false), Sight::First);
+        assert_eq!(table.sight(Instant::ZERO, 1, &key, false), Sight::Again);
+        assert_eq!(table.sight(Instant::ZERO, 1, &key, true), Sight::Again);
+        assert_eq!(table.sight(Instant::ZERO, 1, &DhtKey([2; 64]), true), Sight::First);
+        assert_eq!(table.sight(Instant::ZERO, 1, &DhtKey([2; 64]), true), Sight::Again);
+        assert_eq!(table.sight(Instant::ZERO, 1, &DhtKey([2; 64]), false), Sight::AfterLast);
+        assert_eq!(table.sight(Instant::ZERO, 1, &DhtKey([2; 64]), false), Sight::Again);
+        assert_eq!(table.sight(Instant::ZERO + REPEAT_LIFE, 1, &key, false), Sight::First);
         (0..2 * REPEATS_LEN as u64).for_each(|n| {
-            table.first_sight(Instant::ZERO, n, &key);
+            table.sight(Instant::ZERO, n, &key, false);
         });
         assert!(table.repeats.len() <= REPEATS_LEN && table.repeats_order.len() <= REPEATS_LEN);
     }

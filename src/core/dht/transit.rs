@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::bloom::Bloom;
 use super::forward::{Request, Step, clamped};
 use super::limits::{HOP_FINAL, PATIENCE_MAX, PENDING_LIFE, REPLICATION_MAX};
-use super::pending::{Pending, Upstream};
+use super::pending::{Pending, Sight, Upstream};
 use super::store::{Entry, Store};
 use super::{Dht, Timer, To, Via};
 use crate::crypto::{DhtKey, PeerId, hash};
@@ -24,7 +24,7 @@ impl<S: Store> Dht<S> {
             self.counters.over_budget += 1;
             return self.answer(via, route.token, Progress::Partial, 0, None);
         }
-        if !self.pending.first_sight(now.instant, route.query, &key) {
+        if self.pending.sight(now.instant, route.query, &key, route.hop == HOP_FINAL) == Sight::Again {
             self.counters.repeated += 1;
             return self.answer(via, route.token, Progress::Complete, 0, None);
         }
@@ -61,7 +61,8 @@ impl<S: Store> Dht<S> {
             self.counters.over_budget += 1;
             return self.answer(via, route.token, Progress::Partial, 0, None);
         }
-        if !self.pending.first_sight(now.instant, route.query, &block.key) {
+        let sight = self.pending.sight(now.instant, route.query, &block.key, route.hop == HOP_FINAL);
+        if sight == Sight::Again {
             self.counters.repeated += 1;
             return self.answer(via, route.token, Progress::Complete, 0, None);
         }
@@ -74,7 +75,8 @@ impl<S: Store> Dht<S> {
         let mut stored = 0;
         if self.among_closest(&block.key, route.replication) {
             let entry = Entry::new(block.clone(), lease, now.unix, Some(via.neighbour()));
-            stored = u8::from(self.store.put(now.unix, entry).is_ok());
+            // Who counts the replicas was told of this one by the copy before.
+            stored = u8::from(self.store.put(now.unix, entry).is_ok() && sight == Sight::First);
             self.arm_expiry(now);
         }
         if let Err(progress) = self.forward(now, via, route, &Request::Put(Box::new(block), lease), stored) {

@@ -1,6 +1,6 @@
 //! Contacts of the DHT beyond routing's table: in a network larger than that, the landmarks'
 //! directory says who is near to some places in the DHT, one in each part of it that lies
-//! half as far as the one before and of which we know few. So R5N has its buckets on any topology. And when the
+//! half as far as the one before; at first only of parts of which we know few. So R5N has its buckets on any topology. And when the
 //! contacts are enough for blocks to find their places.
 
 use std::time::Duration;
@@ -107,12 +107,15 @@ impl<S: Store> Node<S> {
             self.filler.due = now.instant + PAUSE_MIN;
             return;
         }
-        self.filler.due = now.instant + self.filler.rng.jitter(self.filler.pause, JITTER_PERCENT);
-        self.filler.pause = (self.filler.pause * 2).min(PAUSE_MAX);
+        let pause = self.filler.pause;
+        self.filler.due = now.instant + self.filler.rng.jitter(pause, JITTER_PERCENT);
+        self.filler.pause = (pause * 2).min(PAUSE_MAX);
         let own = dht_id(&self.me).0.first_chunk().copied().unwrap_or_default();
         let parts = self.dht.status().size_estimate.max(2).ilog2().min(PARTS_MAX);
         self.routing.list_near(now, own);
-        for bits in (0..parts).filter(|bits| !self.dht.knows_part(*bits)) {
+        // While a network forms, what is known well is not asked for; later all is, or places would end unrenewed.
+        let forms = pause < PAUSE_MAX;
+        for bits in (0..parts).filter(|bits| !forms || !self.dht.knows_part(*bits)) {
             let target = self.filler.target(own, bits);
             self.routing.list_near(now, target);
         }

@@ -190,9 +190,22 @@ impl Net {
         blocks.collect()
     }
 
+    /// The nodes nearest to a key of all, nearest first.
+    pub fn nearest(&self, key: &DhtKey, count: usize) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..self.nodes.len()).collect();
+        all.sort_by_key(|at| contacts::distance(&dht_id(&self.peer(*at)), key));
+        all.truncate(count);
+        all
+    }
+
+    /// Whether a node holds blocks under a key.
+    pub fn holds(&self, at: usize, key: &DhtKey) -> bool {
+        !self.nodes[at].store.entries(self.now.unix, key).is_empty()
+    }
+
     /// How many nodes hold blocks under a key.
     pub fn holders(&self, key: &DhtKey) -> usize {
-        self.nodes.iter().filter(|node| !node.store.entries(self.now.unix, key).is_empty()).count()
+        (0..self.nodes.len()).filter(|at| self.holds(*at, key)).count()
     }
 }
 

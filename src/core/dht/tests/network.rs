@@ -1,6 +1,8 @@
 //! What is put is found, what is not there is known to be absent, in networks of any shape.
 
+use super::limits::HOP_FINAL;
 use super::*;
+use crate::wire::dht::BLOOM_LEN;
 
 /// One block of each kind.
 fn every_kind() -> Vec<Block> {
@@ -70,8 +72,8 @@ fn two_nodes_find_each_others_blocks() {
 
 #[test]
 fn in_a_line_and_a_star_of_contacts_everything_is_found() {
-    let (mut line, mut star) = (Net::new(5, 2), Net::new(12, 3));
-    (1..5).for_each(|at| line.join(at - 1, at));
+    let (mut line, mut star) = (Net::new(8, 2), Net::new(12, 3));
+    (1..8).for_each(|at| line.join(at - 1, at));
     (1..12).for_each(|at| star.join(0, at));
     line.run(Duration::from_secs(2));
     star.run(Duration::from_secs(2));
@@ -137,7 +139,7 @@ fn where_nobody_knows_all_blocks_are_found_in_few_steps_and_with_few_messages() 
     let mut net = parted(400, 6);
     let node = &net.nodes[3];
     assert!(!node.contacts.complete() && node.length() >= 7);
-    assert_eq!(node.walk(), 1, "among {} random contacts a step is worth seven bits", node.contacts.len());
+    assert_eq!(node.walk(), 2, "among {} random contacts a step is worth seven bits", node.contacts.len());
     let (mut puts, mut hits) = (0, 0);
     for round in 0..ROUNDS {
         let (at, key) = (usize::try_from(round).unwrap() * 19, u8::try_from(round).unwrap() + 1);
@@ -145,6 +147,9 @@ fn where_nobody_knows_all_blocks_are_found_in_few_steps_and_with_few_messages() 
         net.put(at, 3 * round, &block);
         net.run(Duration::from_secs(5));
         puts += net.sent - before;
+        let near = net.nearest(&block.key, 8);
+        let holders = near.iter().filter(|at| net.holds(**at, &block.key)).count();
+        assert!(holders >= 7, "round {round}: {holders} of the eight nearest hold it");
         let before = net.sent;
         net.get(399 - at, 3 * round + 1, block.key, Kind::Name);
         net.run(Duration::from_secs(5));
@@ -159,4 +164,26 @@ fn where_nobody_knows_all_blocks_are_found_in_few_steps_and_with_few_messages() 
     }
     assert!(puts < 110 * ROUNDS, "{puts} messages, answers among them");
     assert!(hits < 190 * ROUNDS, "{hits} messages, answers among them");
+}
+
+#[test]
+fn the_nearest_asks_all_others_unless_the_filter_shows_that_these_were_asked() {
+    let mut net = Net::mesh(100, 8);
+    let key = DhtKey(crate::crypto::hash_xof64(b"sought"));
+    let near = net.nearest(&key, 8);
+    let places: Vec<DhtKey> = near.iter().map(|at| dht_id(&net.peer(*at))).collect();
+    let step = forward::Step { hop: 3, replication: 8 };
+    let get = forward::Request::Get(Kind::Name, key);
+    for (rank, at) in near.iter().enumerate() {
+        let mut ask = |asked: &[DhtKey]| {
+            let mut bloom = bloom::Bloom::of(1, [0; BLOOM_LEN]);
+            asked.iter().for_each(|id| bloom.insert(id));
+            let (to, hop) = net.nodes[*at].next_contacts(&get, step, &mut bloom);
+            (to.len(), hop)
+        };
+        assert_eq!(ask(&[]), (7, HOP_FINAL), "a greedy step led to rank {rank}: nobody around was asked");
+        let farther = &places[rank + 1..];
+        let expected = if farther.is_empty() { 7 } else { rank };
+        assert_eq!(ask(farther), (expected, HOP_FINAL), "who looks for it asked those farther than rank {rank}");
+    }
 }
