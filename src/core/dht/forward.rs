@@ -99,22 +99,21 @@ impl<S: Store> Dht<S> {
     /// Whom a query goes to from here, and with which hop count. Enters them in the filter.
     pub(super) fn next_contacts(&mut self, request: &Request, step: Step, bloom: &mut Bloom) -> (Vec<Contact>, u8) {
         let degree = self.degree(step);
-        let next = step.hop.saturating_add(1).min(HOP_FINAL - 1);
-        if degree == 0 {
-            return (Vec::new(), next);
-        }
-        let (chosen, next) = if u32::from(step.hop) < self.walk() {
-            (self.contacts.random(degree, &mut self.rng, |c| !bloom.contains(&c.id)), next)
+        let (chosen, last) = if degree == 0 {
+            (Vec::new(), true)
+        } else if u32::from(step.hop) < self.walk() {
+            (self.contacts.random(degree, &mut self.rng, |c| !bloom.contains(&c.id)), false)
         } else {
-            self.toward(request, step.replication, degree, next, bloom)
+            self.toward(request, step.replication, degree, bloom)
         };
         chosen.iter().for_each(|c| bloom.insert(&c.id));
-        (chosen, next)
+        (chosen, if last { HOP_FINAL } else { step.hop.saturating_add(1).min(HOP_FINAL - 1) })
     }
 
     /// The greedy choice. The filter is advisory: the nearest contact is asked though a filter claims it was, while
-    /// we are not among the nearest ourselves, and a filter that claims nearly everybody is not believed.
-    fn toward(&self, request: &Request, replication: u8, degree: usize, next: u8, bloom: &Bloom) -> (Vec<Contact>, u8) {
+    /// we are not among the nearest ourselves, and a filter that claims nearly everybody is not believed. Says whether it
+    /// is the last step.
+    fn toward(&self, request: &Request, replication: u8, degree: usize, bloom: &Bloom) -> (Vec<Contact>, bool) {
         let (key, wanted) = (request.key(), usize::from(clamped(replication)));
         let mine = distance(&self.id, key);
         let closest = self.contacts.closest(key, BUCKET_LEN);
@@ -126,20 +125,19 @@ impl<S: Store> Dht<S> {
             // last word is two steps away, and what we do not see, the other first hops do. If they went on, everybody
             // who sees only a part of the network, and so believes to be one of the nearest, would ask seven more. Who knows
             // hardly anybody is not the end of the way.
-            let next = if closest.len() < wanted { next } else { HOP_FINAL };
             let others = &closest[..closest.len().min(wanted - 1)];
             // Where whoever looks for a block has asked others around the key itself, it is enough to ask those nearer than we
             // are: who is farther was asked, or is asked by one of these that is farther still.
             let around = !bloom.implausible() && others.iter().skip(nearer).any(|c| bloom.contains(&c.id));
             let looks = matches!(request, Request::Get(..)) && around && advisory;
-            let others = if looks { &others[..nearer.min(others.len())] } else { others };
-            return (others.iter().filter(unasked).copied().collect(), next);
+            let others = if looks { &others[..nearer] } else { others };
+            return (others.iter().filter(unasked).copied().collect(), closest.len() >= wanted);
         }
         let mut chosen: Vec<Contact> = closest[..nearer].iter().filter(unasked).take(degree).copied().collect();
         if chosen.is_empty() && advisory {
             chosen.extend(closest.first());
         }
-        (chosen, next)
+        (chosen, false)
     }
 
     /// Sends a query to the chosen contacts, each under its own token.

@@ -1,8 +1,9 @@
 //! The DHT: R5N over the peers that the node can reach.
 //!
 //! A query (GET or PUT) takes some random steps, then goes greedily to the peers nearest to its key, of which those that it
-//! reaches ask the others, as a last step; in a network whose every peer we see, it goes to them at once. Every hop keeps the query as *pending* under fresh tokens, passes blocks back as they
-//! come, and answers *complete* when all hops behind it have. Own look-ups are walks over disjoint first hops; a block is
+//! reaches ask the others, as a last step; in a network whose every peer we see, it goes to them at once. Every hop keeps
+//! the query as *pending* under fresh tokens, passes blocks back as they come, and answers *complete* when all hops behind
+//! it have. Own look-ups are walks over disjoint first hops; a block is
 //! absent when most that went straight deny it, and any valid block before that overrides it.
 //!
 //! Timers: patience of pending queries, silence and deadline of own ones, expiry of blocks, refresh of own blocks, handover steps.

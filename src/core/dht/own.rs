@@ -172,23 +172,26 @@ impl<S: Store> Dht<S> {
         let straight = |dht: &mut Self, to| Walk { straight: true, hop: dht.greedy_hop(), to: vec![to] };
         let mut walks: Vec<Walk> = near.iter().map(|contact| straight(self, *contact)).collect();
         walks.extend(self.plan_random(&near));
-        let covered = covered.into_iter().chain(near.iter().map(|contact| contact.id)).collect();
         Plan { walks, covered }
     }
 
     /// Whom a PUT asks: all of the nearest that we know in one query, which each stores once, so that no few liars among
     /// them swallow it; in a larger network also a walk with random steps.
     fn plan_put(&mut self, key: &DhtKey) -> Plan {
-        let (to, mut covered) = self.known_nearest(key);
+        let (to, covered) = self.known_nearest(key);
         let random = self.plan_random(&to);
-        covered.extend(to.iter().map(|contact| contact.id));
         let walks = [Walk { straight: true, hop: self.greedy_hop(), to }].into_iter().chain(random).collect();
         Plan { walks, covered }
     }
 
-    /// The first hops of what goes straight, and the places that it need not ask.
+    /// The first hops of what goes straight, and the places that nobody behind them needs to ask.
     fn known_nearest(&self, key: &DhtKey) -> (Vec<Contact>, Vec<DhtKey>) {
-        if self.contacts.complete() { self.nearest(key) } else { (self.contacts.closest(key, STRAIGHT), Vec::new()) }
+        if self.contacts.complete() {
+            return self.nearest(key);
+        }
+        let near = self.contacts.closest(key, STRAIGHT);
+        let places = near.iter().map(|contact| contact.id).collect();
+        (near, places)
     }
 
     /// The walk with random steps, in a network larger than we see.

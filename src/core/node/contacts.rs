@@ -1,7 +1,7 @@
 //! Contacts of the DHT beyond routing's table: in a network larger than that, the landmarks'
 //! directory says who is near to some places in the DHT, one in each part of it that lies
-//! half as far as the one before; at first only of parts of which we know few. So R5N has its buckets on any topology. And when the
-//! contacts are enough for blocks to find their places.
+//! half as far as the one before; at first only of parts of which we know few. So R5N has its
+//! buckets on any topology. And when the contacts are enough for blocks to find their places.
 
 use std::time::Duration;
 
