@@ -22,7 +22,7 @@ struct Peer {
 impl Peer {
     /// A peer that follows no rule.
     fn new() -> Self {
-        Self { sealer: Sealer::new(Instant::ZERO, Aead::Aes256Gcm, &[1; 32]), number: 0 }
+        Self { sealer: Sealer::new(Instant::ZERO, Aead::Aegis256X2, &[1; 32]), number: 0 }
     }
 
     /// Sends frames to the second end.

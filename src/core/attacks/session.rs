@@ -13,7 +13,7 @@ use crate::wire::session_handshake::{AnswerPayload, First, Message};
 fn first_message(descriptor: &Descriptor, seed: u64) -> (Initiator, Vec<u8>) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let wanted = Wanted { aes: false, proves: false, open: None };
+    let wanted = Wanted { aeads: crate::crypto::Aead::offered(false), proves: false, open: None };
     let initiator = Initiator::new(descriptor, &wanted, &mut Rng::from_seed(bytes)).unwrap();
     let message = initiator.message([0; 16]).0;
     (initiator, message)

@@ -54,7 +54,7 @@ fn dht() -> Vec<Vec<u8>> {
 fn link() -> Vec<Vec<u8>> {
     let groups = vec![(2, vec![3; 1216]), (1, vec![4; 32])];
     let first =
-        First { version_min: 1, version_max: 1, groups, aeads: vec![2, 1], schemes: vec![1, 2], nonce: [6; 16] };
+        First { version_min: 1, version_max: 1, groups, aeads: vec![3, 2, 1], schemes: vec![1, 2], nonce: [6; 16] };
     let second = Second { version: 1, group: 1, aead: 1, answer: vec![8; 32], nonce: [7; 16] };
     let mut whole = second.encode();
     put_vec16(&mut whole, &[9; 200]);
@@ -197,7 +197,8 @@ fn sessions() -> Vec<Vec<u8>> {
         node_signature: signed(Scheme::Ed25519),
     };
     let open = FirstOpen { mode: 0, label: Some("blog"), port: "80", early: b"GET /" };
-    let payload = FirstPayload { aes: true, proves: true, share: &[8; handshake::SHARE_LEN], open: Some(open) };
+    let payload =
+        FirstPayload { gcm: true, aegis: false, proves: true, share: &[8; handshake::SHARE_LEN], open: Some(open) };
     let sealed = [payload.encode(), vec![9; 16]].concat();
     let head = handshake::Message::first_head([1; handshake::SHORT_LEN]);
     let first =

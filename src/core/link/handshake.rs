@@ -44,7 +44,7 @@ pub(super) struct Terms {
     me: PeerId,
     network_key: Option<Zeroizing<[u8; 32]>>,
     groups: Vec<Group>,
-    aeads: Vec<Aead>,
+    aeads: &'static [Aead],
     padding: Padding,
     open: bool,
     mac_me: [u8; 32],
@@ -54,15 +54,11 @@ impl Terms {
     /// The terms that a configuration asks for.
     pub(super) fn new(config: Config) -> Self {
         let me = config.keys.public().peer_id();
-        let mut aeads = vec![Aead::ChaCha20Poly1305];
-        if config.aes {
-            aeads.insert(0, Aead::Aes256Gcm);
-        }
         Self {
             me,
             network_key: config.network_key.map(Zeroizing::new),
             groups: config.groups,
-            aeads,
+            aeads: Aead::offered(config.aes),
             padding: config.padding,
             open: config.open,
             mac_me: mac_key(&me),
@@ -317,7 +313,7 @@ impl Responder {
     }
 }
 
-/// Chooses from an offer: the hybrid group before X25519 if both sides have it, AES-GCM if both have it in hardware.
+/// Chooses from an offer: the hybrid group before X25519 if both sides have it, and the best AEAD that both offer.
 fn choose(terms: &Terms, offer: &First) -> Result<Choice, Error> {
     if offer.version_min > VERSION || offer.version_max < VERSION {
         return Err(Error::NothingInCommon("version"));

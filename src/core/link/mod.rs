@@ -66,7 +66,7 @@ pub struct Config {
     pub padding: Padding,
     /// Whether strangers, who do not know our id, are answered.
     pub open: bool,
-    /// Whether AES is in hardware ([`Aead::hardware_aes`]); AES-256-GCM is used where both sides have it.
+    /// Whether AES is in hardware ([`Aead::hardware_aes`]); what builds on it is used where both sides have it.
     pub aes: bool,
     /// Links accepted, at most.
     pub max_inbound: usize,

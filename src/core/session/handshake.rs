@@ -43,6 +43,9 @@ pub enum HandshakeError {
     /// A key share that must not be used.
     #[error("bad key share: {0}")]
     Agreement(#[from] AgreementError),
+    /// An AEAD that we did not offer.
+    #[error("the answer chose what was not offered")]
+    NotOffered,
 }
 
 /// What both sides get out of a handshake; wiped on drop.
@@ -130,14 +133,15 @@ fn session_keys(answer_key: &[u8; 32], first_hash: &[u8; 32], answer: &[u8], aea
 pub(super) struct Initiator {
     secret: FirstSecret,
     ephemeral: AgreementSecret,
+    aeads: &'static [Aead],
     first_hash: [u8; 32],
     transcript: Vec<u8>,
 }
 
 /// What an initiator wants besides the keys.
 pub(super) struct Wanted<'a> {
-    /// AES in hardware.
-    pub aes: bool,
+    /// The AEADs offered for the session ([`Aead::offered`]).
+    pub aeads: &'static [Aead],
     /// An identity proof will follow.
     pub proves: bool,
     /// The first channel.
@@ -156,13 +160,15 @@ impl Initiator {
         let secret = FirstSecret::new(&trial, &hybrid, &name, [&trial_answer, &agreement]);
         let ephemeral = AgreementSecret::generate(Group::X25519MlKem768, rng);
         let share = ephemeral.public_share();
-        let payload = FirstPayload { aes: wanted.aes, proves: wanted.proves, share: &share, open: wanted.open };
+        let offers = |aead| wanted.aeads.contains(&aead);
+        let (gcm, aegis) = (offers(Aead::Aes256Gcm), offers(Aead::Aegis256X2));
+        let payload = FirstPayload { gcm, aegis, proves: wanted.proves, share: &share, open: wanted.open };
         let mut sealed = payload.encode();
         let tag = AeadKey::new(Aead::ChaCha20Poly1305, &secret.key).seal_in_place(NONCE, &[], &mut sealed);
         let body = [agreement, sealed, tag.to_vec()].concat();
         let trial_tag = trial_tag(&trial, &trial_answer, &descriptor.trial, &body);
         let transcript = [trial_answer, trial_tag.to_vec(), body].concat();
-        Ok(Self { secret, ephemeral, first_hash: hash(&transcript), transcript })
+        Ok(Self { secret, ephemeral, aeads: wanted.aeads, first_hash: hash(&transcript), transcript })
     }
 
     /// The message for one attempt, and the hash of what its path set-up must reveal.
@@ -188,6 +194,9 @@ impl Initiator {
             .open_in_place(NONCE, &[], &mut payload)
             .map_err(|_| HandshakeError::NotAuthentic)?;
         let payload = AnswerPayload::decode(&payload[..len])?;
+        if !self.aeads.contains(&payload.aead) {
+            return Err(HandshakeError::NotOffered);
+        }
         Ok((session_keys(&key, &self.first_hash, answer, payload.aead), payload.early_taken))
     }
 }

@@ -17,7 +17,11 @@ fn responder(seed: u8, owner: Owner) -> OwnerKeys {
 const OPEN: FirstOpen<'static> = FirstOpen { mode: 0, label: Some("blog"), port: "80", early: b"GET /" };
 
 fn initiator(descriptor: &Descriptor) -> Initiator {
-    let wanted = Wanted { aes: true, proves: true, open: Some(OPEN) };
+    offering(descriptor, Aead::offered(true))
+}
+
+fn offering(descriptor: &Descriptor, aeads: &'static [Aead]) -> Initiator {
+    let wanted = Wanted { aeads, proves: true, open: Some(OPEN) };
     Initiator::new(descriptor, &wanted, &mut Rng::from_seed([9; 32])).unwrap()
 }
 
@@ -27,8 +31,8 @@ fn respond(keys: &OwnerKeys, blob: &[u8]) -> Option<(Answered, [u8; 32])> {
     let key = keys.current();
     let unlocked = unlock(key, &trial(key, &first)?, &first).ok()?;
     let payload = unlocked.payload().ok()?;
-    assert!(payload.aes && payload.proves && payload.open == Some(OPEN));
-    let answer = AnswerPayload { aead: Aead::Aes256Gcm, early_taken: true };
+    assert!(payload.gcm && payload.aegis && payload.proves && payload.open == Some(OPEN));
+    let answer = AnswerPayload { aead: Aead::Aegis256X2, early_taken: true };
     let answered = unlocked.answer(answer, &mut Rng::from_seed([8; 32])).ok()?;
     Some((answered, unlocked.reveal(&first.attempt)))
 }
@@ -49,9 +53,27 @@ fn both_ends_get_the_same_keys_and_the_path_proof_holds() {
     let (answered, reveal) = respond(&keys, &blob).unwrap();
     assert_eq!(hash(&reveal), proof_hash);
     let (mine, early_taken) = initiator.finish(&answered.blob).unwrap();
-    assert!(same(&mine, &answered.keys) && early_taken && mine.aead == Aead::Aes256Gcm);
+    assert!(same(&mine, &answered.keys) && early_taken && mine.aead == Aead::Aegis256X2);
     let all = [&mine.from_initiator, &mine.from_responder, &mine.exporter, &mine.resume];
     assert!((0..4).all(|a| (0..a).all(|b| all[a] != all[b])));
+}
+
+#[test]
+fn an_answer_that_chooses_what_was_not_offered_is_refused() {
+    let keys = responder(1, OWNER);
+    let initiator = offering(&keys.current().descriptor, Aead::offered(false));
+    let (blob, _) = initiator.message([1; 16]);
+    let Ok(Message::First(first)) = Message::decode(&blob) else { panic!("a first message") };
+    let key = keys.current();
+    let unlocked = unlock(key, &trial(key, &first).unwrap(), &first).unwrap();
+    let offers = unlocked.payload().unwrap();
+    for aead in Aead::offered(true).iter().copied() {
+        let answer = AnswerPayload { aead, early_taken: true };
+        let answered = unlocked.answer(answer, &mut Rng::from_seed([8; 32])).unwrap();
+        let taken = initiator.finish(&answered.blob).map(|(keys, _)| keys.aead);
+        let want = if offers.offers(aead) { Ok(aead) } else { Err(HandshakeError::NotOffered) };
+        assert_eq!(taken, want);
+    }
 }
 
 #[test]
@@ -136,7 +158,7 @@ fn another_expiry_of_the_same_keys_is_another_descriptor() {
 fn an_answer_fits_its_own_first_message_only() {
     let keys = responder(1, OWNER);
     let descriptor = &keys.current().descriptor;
-    let wanted = || Wanted { aes: true, proves: true, open: Some(OPEN) };
+    let wanted = || Wanted { aeads: Aead::offered(true), proves: true, open: Some(OPEN) };
     let one = Initiator::new(descriptor, &wanted(), &mut Rng::from_seed([1; 32])).unwrap();
     let two = Initiator::new(descriptor, &wanted(), &mut Rng::from_seed([2; 32])).unwrap();
     let (answered, _) = respond(&keys, &one.message([1; 16]).0).unwrap();

@@ -317,8 +317,10 @@ pub struct FirstOpen<'a> {
 /// What a first message seals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstPayload<'a> {
-    /// The initiator has AES in hardware.
-    pub aes: bool,
+    /// The initiator offers AES-256-GCM.
+    pub gcm: bool,
+    /// The initiator offers AEGIS-256X2.
+    pub aegis: bool,
     /// The initiator will prove an identity; otherwise it stays anonymous.
     pub proves: bool,
     /// The initiator's ephemeral hybrid share; [`SHARE_LEN`] bytes.
@@ -327,12 +329,14 @@ pub struct FirstPayload<'a> {
     pub open: Option<FirstOpen<'a>>,
 }
 
-/// Flag: AES in hardware.
-const FLAG_AES: u8 = 1;
+/// Flag: AES-256-GCM is offered.
+const FLAG_GCM: u8 = 1;
 /// Flag: an identity proof will follow.
 const FLAG_PROVES: u8 = 2;
 /// Flag: a channel is opened.
 const FLAG_OPEN: u8 = 4;
+/// Flag: AEGIS-256X2 is offered.
+const FLAG_AEGIS: u8 = 8;
 
 /// Appends text of at most 255 bytes behind its length.
 fn put_text(out: &mut impl BufMut, text: &str) {
@@ -355,7 +359,8 @@ impl<'a> FirstPayload<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(2_560);
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        out.put_u8(flag(self.aes, FLAG_AES) | flag(self.proves, FLAG_PROVES) | flag(self.open.is_some(), FLAG_OPEN));
+        let offers = flag(self.gcm, FLAG_GCM) | flag(self.aegis, FLAG_AEGIS);
+        out.put_u8(offers | flag(self.proves, FLAG_PROVES) | flag(self.open.is_some(), FLAG_OPEN));
         out.put_slice(self.share);
         if let Some(open) = &self.open {
             out.put_u8(open.mode);
@@ -374,7 +379,7 @@ impl<'a> FirstPayload<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(bytes);
         let flags = reader.u8()?;
-        if flags & !(FLAG_AES | FLAG_PROVES | FLAG_OPEN) != 0 {
+        if flags & !(FLAG_GCM | FLAG_PROVES | FLAG_OPEN | FLAG_AEGIS) != 0 {
             return Err(Error::Invalid("flags of a first message"));
         }
         let share = reader.take(SHARE_LEN)?;
@@ -383,7 +388,18 @@ impl<'a> FirstPayload<'a> {
         if !bytes.len().is_multiple_of(PAD_TO) || padding.len() >= PAD_TO || padding.iter().any(|byte| *byte != 0) {
             return Err(Error::Invalid("padding of a first message"));
         }
-        Ok(Self { aes: flags & FLAG_AES != 0, proves: flags & FLAG_PROVES != 0, share, open })
+        let has = |flag: u8| flags & flag != 0;
+        Ok(Self { gcm: has(FLAG_GCM), aegis: has(FLAG_AEGIS), proves: has(FLAG_PROVES), share, open })
+    }
+
+    /// Whether the initiator would take `aead` for the session.
+    #[must_use]
+    pub const fn offers(&self, aead: Aead) -> bool {
+        match aead {
+            Aead::ChaCha20Poly1305 => true,
+            Aead::Aes256Gcm => self.gcm,
+            Aead::Aegis256X2 => self.aegis,
+        }
     }
 }
 

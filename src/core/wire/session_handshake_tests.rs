@@ -26,7 +26,7 @@ fn first_bytes(payload: &FirstPayload<'_>) -> Vec<u8> {
 
 fn largest<'a>(early: &'a [u8], text: &'a str) -> FirstPayload<'a> {
     let open = FirstOpen { mode: 3, label: Some(&text[..LABEL_LEN_MAX]), port: &text[..PORT_LEN_MAX], early };
-    FirstPayload { aes: true, proves: true, share: &[8; SHARE_LEN], open: Some(open) }
+    FirstPayload { gcm: true, aegis: true, proves: true, share: &[8; SHARE_LEN], open: Some(open) }
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn every_message_round_trips_and_fails_when_cut_or_extended() {
     let text = "x".repeat(PORT_LEN_MAX);
     let messages = [
         first_bytes(&largest(&[5; EARLY_LEN_MAX], &text)),
-        first_bytes(&FirstPayload { aes: false, proves: false, share: &[8; SHARE_LEN], open: None }),
+        first_bytes(&FirstPayload { gcm: false, aegis: false, proves: false, share: &[8; SHARE_LEN], open: None }),
         [&[VERSION, 2][..], &[4; ANSWER_LEN], &[5; SEALED_ANSWER_LEN]].concat(),
         [&[VERSION, 3][..], &[4; SHORT_LEN]].concat(),
         [&[VERSION, 4][..], &[4; SHORT_LEN]].concat(),
@@ -70,7 +70,7 @@ fn a_first_messages_payload_round_trips_and_has_one_padding() {
         assert_eq!(FirstPayload::decode(&bytes), Ok(payload));
         assert!(FirstPayload::decode(&[&bytes[..], &[0; PAD_TO]].concat()).is_err());
         let mut bad = bytes.clone();
-        bad[0] |= 8;
+        bad[0] |= 16;
         assert!(FirstPayload::decode(&bad).is_err());
         if bytes.last() == Some(&0) {
             *bad.last_mut().unwrap() = 1;
@@ -82,7 +82,7 @@ fn a_first_messages_payload_round_trips_and_has_one_padding() {
 
 #[test]
 fn bounds_of_texts_and_early_data_are_enforced() {
-    let payload = FirstPayload { aes: false, proves: false, share: &[0; SHARE_LEN], open: None };
+    let payload = FirstPayload { gcm: false, aegis: false, proves: false, share: &[0; SHARE_LEN], open: None };
     let with = |label: &str, port: &str, early: &[u8]| {
         let open = FirstOpen { mode: 0, label: Some(label), port, early };
         FirstPayload::decode(&FirstPayload { open: Some(open), ..payload }.encode()).is_ok()

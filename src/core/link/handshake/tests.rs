@@ -84,7 +84,7 @@ fn the_best_in_common_is_chosen_whatever_the_order_of_preference() {
         (BOTH, OLD, Group::X25519),
     ] {
         let (a, b) = run(&with(1, ours, true), &with(2, theirs, true), Pin::None).unwrap();
-        assert_eq!((a.group, b.group, a.aead), (want, want, Aead::Aes256Gcm));
+        assert_eq!((a.group, b.group, a.aead), (want, want, Aead::Aegis256X2));
     }
     let (a, b) = run(&with(1, BOTH, true), &with(2, BOTH, false), Pin::None).unwrap();
     assert_eq!((a.aead, b.aead), (Aead::ChaCha20Poly1305, Aead::ChaCha20Poly1305));
@@ -172,7 +172,7 @@ fn a_choice_that_was_not_offered_is_refused() {
     let (i, r) = (terms(1, |config| config.aes = false), plain(2));
     let (_, _, answer) = two(&i, &r, Pin::None);
     let second = answer.unwrap().1;
-    for (at, value) in [(1, 2), (2, 9), (3, Aead::Aes256Gcm.code())] {
+    for (at, value) in [(1, 2), (2, 9), (3, Aead::Aegis256X2.code())] {
         let (initiator, _) = Initiator::start(&i, Pin::None, &mut rng(1));
         let mut altered = second.clone();
         altered[at] = value;

@@ -12,7 +12,7 @@ fn two_nodes_link_and_both_know_it() {
     for (n, peer, conn, outbound) in [(0, 1, ours, true), (1, 0, theirs, false)] {
         let link = net.only(n).unwrap();
         assert_eq!((link.peer, link.conn, link.outbound), (net.id(peer), conn, outbound));
-        assert_eq!((link.group, link.aead), (Group::X25519MlKem768, Aead::Aes256Gcm));
+        assert_eq!((link.group, link.aead), (Group::X25519MlKem768, Aead::Aegis256X2));
         assert_eq!(link.source.is_some(), !outbound);
         let [Event::PeerSeen { peer: seen, .. }, Event::Up { peer: up, cost: 1, .. }] = &net.nodes[n].events[..] else {
             panic!("{:?}", net.nodes[n].events);

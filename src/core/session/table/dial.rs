@@ -15,6 +15,7 @@ use super::{
     Acting, Channel, CircuitFailure, ConnectId, Dial, End, Event, Failure, InitiatorEnd, Session, SessionId, Sessions,
     Timer, Turn, Waiting,
 };
+use crate::crypto::Aead;
 use crate::session::established::{Carried, Established, Secrets};
 use crate::session::handshake::{Initiator, SessionKeys, Wanted};
 use crate::session::{CarrierId, Descriptor, OpenRequest, Side, proof};
@@ -105,7 +106,7 @@ impl Sessions {
         let fits = fits_first(&waiting.open);
         let OpenRequest { port, label, early, .. } = &waiting.open;
         let open = fits.then_some(FirstOpen { mode, label: label.as_deref(), port: port.as_str(), early });
-        let wanted = Wanted { aes: self.aes, proves: acting != Acting::Anonymous, open };
+        let wanted = Wanted { aeads: Aead::offered(self.aes), proves: acting != Acting::Anonymous, open };
         let Ok(handshake) = Initiator::new(descriptor, &wanted, &mut self.rng) else {
             return self.fail_connect(waiting.connect, Failure::BadDescriptor);
         };

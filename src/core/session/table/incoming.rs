@@ -112,7 +112,7 @@ impl Sessions {
         }
         let early_allowed = self.owners.get_mut(&owner)?.key_mut(key)?.first_seen(hash)?;
         let open = open.filter(|_| early_allowed);
-        let aead = if payload.aes && self.aes { Aead::Aes256Gcm } else { Aead::ChaCha20Poly1305 };
+        let aead = Aead::offered(self.aes).iter().copied().find(|aead| payload.offers(*aead))?;
         let answer = AnswerPayload { aead, early_taken: open.is_some() };
         let answered = unlocked.answer(answer, &mut self.rng).ok()?;
         let caller = if payload.proves { Caller::Awaited } else { Caller::Anonymous };

@@ -6,7 +6,8 @@ use super::*;
 fn first_message(descriptor: &Descriptor, seed: u64) -> Vec<u8> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let wanted = crate::session::handshake::Wanted { aes: false, proves: false, open: None };
+    let wanted =
+        crate::session::handshake::Wanted { aeads: crate::crypto::Aead::offered(false), proves: false, open: None };
     Initiator::new(descriptor, &wanted, &mut Rng::from_seed(bytes)).unwrap().message([0; 16]).0
 }
 
