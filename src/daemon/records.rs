@@ -4,7 +4,7 @@ use tarnet_api as api;
 use tarnet_core::crypto::{PeerId, ServiceId};
 use tarnet_core::dht::{Entry, StoreOp};
 use tarnet_core::names::Record;
-use tarnet_core::routing::EpochState;
+use tarnet_core::routing::{Acquaintance, EpochState};
 use tarnet_core::session::{Owner, SavedKeys};
 use tarnet_core::time::UnixTime;
 use tarnet_core::wire::Reader;
@@ -24,6 +24,24 @@ pub fn parse_epoch(rows: &[(Vec<u8>, Vec<u8>)]) -> EpochState {
     let row = rows.iter().find(|(key, _)| key == meta::ROUTING);
     let epoch = row.and_then(|(_, value)| value.as_slice().try_into().ok()).map_or(0, u32::from_le_bytes);
     EpochState { epoch }
+}
+
+/// For how long landmarks are known.
+pub fn acquaintances(known: &[Acquaintance]) -> Op {
+    let rows = known.iter().flat_map(|known| known.peer.0.into_iter().chain(known.minutes.to_le_bytes()));
+    Op::Put(Table::Meta, meta::LANDMARKS.to_vec(), rows.collect())
+}
+
+/// Acquaintances as last written; none on a new node, and none from a row that is damaged.
+#[must_use]
+pub fn parse_acquaintances(rows: &[(Vec<u8>, Vec<u8>)]) -> Vec<Acquaintance> {
+    let row = rows.iter().find(|(key, _)| key == meta::LANDMARKS).map_or(&[][..], |(_, value)| value);
+    let (known, rest) = row.as_chunks::<36>();
+    let parse = |bytes: &[u8; 36]| {
+        let mut reader = Reader::new(bytes);
+        Some(Acquaintance { peer: PeerId(reader.array().ok()?), minutes: reader.u32().ok()? })
+    };
+    if rest.is_empty() { known.iter().filter_map(parse).collect() } else { Vec::new() }
 }
 
 /// The row key of an owner's session keys.
@@ -154,6 +172,16 @@ mod tests {
             assert_eq!(record_from_text(kind, &value), Some(record));
         }
         assert_eq!(record_from_text("node", "1 bytes"), None);
+    }
+
+    #[test]
+    fn acquaintances_come_back_as_they_were() {
+        let known: Vec<Acquaintance> =
+            (1..4).map(|of| Acquaintance { peer: PeerId([of; 32]), minutes: u32::from(of) << 20 }).collect();
+        let Op::Put(Table::Meta, key, value) = acquaintances(&known) else { panic!("a row of the meta table") };
+        assert_eq!(parse_acquaintances(&[(key.clone(), value.clone())]), known);
+        assert!(parse_acquaintances(&[(key, value[..value.len() - 1].to_vec())]).is_empty());
+        assert!(parse_acquaintances(&[]).is_empty());
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub async fn load(config: &Config, keys: &KeyFolder, disk: &Disk, now: Now) -> a
         links: link_config(config, key),
         routing: Default::default(),
         epoch: records::parse_epoch(&meta),
+        acquaintances: records::parse_acquaintances(&meta),
         paths: Default::default(),
         saved_keys: own_keys,
         dht: true,

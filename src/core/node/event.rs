@@ -8,7 +8,7 @@ use crate::crypto::{DhtKey, Group, PeerId, ServiceId};
 use crate::dht::{Hello, StoreOp};
 use crate::link::{self, ConnId, Pin};
 use crate::names::{Answer, TraceStep};
-use crate::routing::EpochState;
+use crate::routing::{Acquaintance, EpochState};
 use crate::session::{ChannelRef, ListenerId, Mode, Owner, Port, Refusal, SavedKeys};
 use crate::time::Instant;
 
@@ -143,6 +143,8 @@ pub enum WantError {
 pub enum Persist {
     /// Routing's epoch.
     Epoch(EpochState),
+    /// For how long routing has known landmarks.
+    Acquaintances(Vec<Acquaintance>),
     /// A change of the DHT's store.
     Store(StoreOp),
     /// Session keys.

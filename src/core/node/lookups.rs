@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use bytes::Bytes;
+
 use super::Node;
 use super::event::{Event, Persist, WantError, WantId};
 use super::limits::SIGNED_VALUES_MAX;
@@ -93,6 +95,9 @@ impl<S: Store> Node<S> {
                 }
                 routing::Event::Answer { payload, .. } => self.dht.handle_message(now, Via::Link(self.me), &payload),
                 routing::Event::Persist(epoch) => self.events.push_back(Event::Persist(Persist::Epoch(epoch))),
+                routing::Event::Acquaintances(known) => {
+                    self.events.push_back(Event::Persist(Persist::Acquaintances(known)));
+                }
                 routing::Event::Found { lookup, .. } => self.on_route_found(now, lookup),
                 routing::Event::Located { lookup, dest, blob } => self.on_located(now, lookup, dest, &blob),
                 routing::Event::NotLocated { lookup, .. } => self.on_not_located(now, lookup),
@@ -103,13 +108,23 @@ impl<S: Store> Node<S> {
         busy
     }
 
+    /// Sends a contact what the DHT asks it. One that nothing leads to any more is none: no route to it goes down where
+    /// it is known by a place alone, which just expires.
+    fn ask_contact(&mut self, now: Now, peer: PeerId, body: Bytes) -> bool {
+        let sent = self.routing.send_routed(now, peer, body, true);
+        if sent == Err(routing::SendError::NoRoute) {
+            self.contact_down(now, peer);
+        }
+        sent.is_ok()
+    }
+
     /// Handles everything that the DHT wants sent, and reports.
     pub(super) fn drain_dht(&mut self, now: Now) -> bool {
         let mut busy = false;
         while let Some(transmit) = self.dht.poll_transmit() {
             busy = true;
             let sent = match transmit.to {
-                To::Peer(peer) => self.routing.send_routed(now, peer, transmit.body, true).is_ok(),
+                To::Peer(peer) => self.ask_contact(now, peer, transmit.body),
                 To::Reply(Via::Link(peer)) => self.routing.send_routed(now, peer, transmit.body, false).is_ok(),
                 To::Reply(Via::Routed { token, .. }) => match self.lookups.tokens.get(&token).copied() {
                     Some(token) => self.routing.answer_routed(now, token, transmit.body).is_ok(),

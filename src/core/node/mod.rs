@@ -50,6 +50,8 @@ pub struct Config {
     pub routing: routing::Limits,
     /// Routing's epoch, as last persisted.
     pub epoch: EpochState,
+    /// Routing's acquaintances, as last persisted.
+    pub acquaintances: Vec<routing::Acquaintance>,
     /// Paths' bounds.
     pub paths: circuit::Limits,
     /// Session keys of the node itself, as last persisted.
@@ -135,10 +137,12 @@ impl<S: Store> Node<S> {
         let aes = config.links.aes;
         let max_outbound = config.links.max_outbound;
         let sessions = session::table::Config { node_key: Arc::clone(&key), aes, saved: config.saved_keys };
+        let mut routing = Routing::new(now, Arc::clone(&key), rng.fork("routing"), config.routing, config.epoch);
+        routing.remember_acquaintances(&config.acquaintances);
         Self {
             me,
             links: Links::new(config.links, rng.fork("links")),
-            routing: Routing::new(now, Arc::clone(&key), rng.fork("routing"), config.routing, config.epoch),
+            routing,
             paths: Paths::new(me, rng.fork("paths"), config.paths),
             sessions: Sessions::new(now, sessions, rng.fork("sessions")),
             has_dht: config.dht,

@@ -234,7 +234,10 @@ impl Routing {
         }
         match asker {
             Asker::Ourselves(request) => {
-                self.evidence.note_neighbour(now, from, true);
+                match watched {
+                    Some((landmark, _)) => self.evidence.note_landmark(now, landmark, from, true),
+                    None => self.evidence.note_neighbour(now, from, true),
+                }
                 if !self.handle_registered(now, request, &payload) && !self.handle_place_answer(now, request, &payload)
                 {
                     self.events.push_back(Event::Answer { request, payload });

@@ -149,8 +149,8 @@ impl Routing {
     /// Asks the next directories, or gives up.
     pub(super) fn ask_directories(&mut self, now: Instant, dest: &PeerId) {
         let Some(search) = self.directory.searches.get_mut(dest) else { return };
-        for via in search.open.values_mut().filter_map(|(_, via)| via.take()) {
-            self.evidence.note_neighbour(now, via, false);
+        for (landmark, via) in search.open.values_mut().filter_map(|(asked, via)| Some((*asked, via.take()?))) {
+            self.evidence.note_landmark(now, landmark, via, false);
         }
         // The nearest, which should know, are asked once more before it is given up: their silence may be another's.
         let again = search.left.is_empty() && search.asked <= DIRECTORIES_ASKED;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::acquaintance::Acquaintance;
 use super::limits::{LINK_COST_MAX, LINK_COST_UNIT, ROUTES_MAX};
 use super::origin::EpochState;
 use crate::crypto::PeerId;
@@ -160,6 +161,8 @@ pub enum Event {
     },
     /// State that must be on disk before the node goes on.
     Persist(EpochState),
+    /// For how long others were landmarks that we kept; to be persisted, and given back at the next start.
+    Acquaintances(Vec<Acquaintance>),
 }
 
 /// Why a neighbour's message was not accepted.

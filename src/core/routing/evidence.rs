@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::limits::{DEMOTION, EVIDENCE_LIFE, EVIDENCE_MAX, SILENT_DEMOTION};
+use super::limits::{DEMOTION, EVIDENCE_LIFE, EVIDENCE_MAX, MUTE_AFTER, SILENT_DEMOTION, WITNESS_LIFE};
 use crate::crypto::PeerId;
 use crate::time::Instant;
 
@@ -13,11 +13,25 @@ const FULL: u32 = 1000;
 /// Below this a next hop is demoted: two failures in a row.
 const LOW: u32 = 500;
 
-/// Scores by destination and next hop, and by next hop alone, at most [`EVIDENCE_MAX`] of each; the oldest goes.
+/// Scores by destination and next hop, and by next hop alone, and who does not answer, at most [`EVIDENCE_MAX`] of each;
+/// the oldest goes.
 #[derive(Default)]
 pub(super) struct Evidence {
     scores: BTreeMap<(PeerId, PeerId), Score>,
     neighbours: BTreeMap<PeerId, Score>,
+    landmarks: BTreeMap<PeerId, Witness>,
+    /// Neighbours over which an answer to us came, and when the last did.
+    delivered: BTreeMap<PeerId, Instant>,
+}
+
+/// Whether a landmark's silence tells of those that lead to it.
+#[derive(Clone, Copy)]
+struct Witness {
+    /// It has answered us.
+    answered: bool,
+    /// Requests since that it left without an answer.
+    silences: u8,
+    at: Instant,
 }
 
 /// One score.
@@ -35,6 +49,25 @@ impl Evidence {
     /// Takes one outcome toward a destination into account that nobody here needs to know.
     pub(super) fn note_neighbour(&mut self, now: Instant, next_hop: PeerId, ok: bool) {
         note(&mut self.neighbours, now, next_hop, ok);
+    }
+
+    /// Takes into account whether a landmark answered a request of ours that went over a neighbour. Its silence tells of
+    /// the neighbour if that was never seen to deliver, or if the landmark used to answer; and a few times only. Landmarks
+    /// that are mute would otherwise give every way to them a bad name.
+    pub(super) fn note_landmark(&mut self, now: Instant, landmark: PeerId, next_hop: PeerId, ok: bool) {
+        if ok {
+            keep(&mut self.landmarks, landmark, Witness { answered: true, silences: 0, at: now }, |witness| witness.at);
+            keep(&mut self.delivered, next_hop, now, |at| *at);
+            return self.note_neighbour(now, next_hop, true);
+        }
+        let known = self.landmarks.get(&landmark).copied();
+        let before = known.unwrap_or(Witness { answered: false, silences: 0, at: now });
+        let witness = Witness { silences: before.silences.saturating_add(1), at: now, ..before };
+        keep(&mut self.landmarks, landmark, witness, |witness| witness.at);
+        let tells = witness.answered || !self.delivered.contains_key(&next_hop);
+        if tells && witness.silences <= MUTE_AFTER {
+            self.note_neighbour(now, next_hop, false);
+        }
     }
 
     /// What a next hop costs on top.
@@ -59,6 +92,8 @@ impl Evidence {
     pub(super) fn expire(&mut self, now: Instant) {
         self.scores.retain(|_, score| now - score.at < EVIDENCE_LIFE);
         self.neighbours.retain(|_, score| now - score.at < EVIDENCE_LIFE);
+        self.landmarks.retain(|_, witness| now - witness.at < WITNESS_LIFE);
+        self.delivered.retain(|_, at| now - *at < WITNESS_LIFE);
     }
 }
 
@@ -67,16 +102,29 @@ fn is_low(score: Option<&Score>) -> bool {
     score.is_some_and(|score| score.success < LOW)
 }
 
+/// Enters a value; at the bound the oldest goes.
+fn keep<V>(values: &mut BTreeMap<PeerId, V>, key: PeerId, value: V, at: fn(&V) -> Instant) {
+    if !values.contains_key(&key) {
+        make_room(values, at);
+    }
+    values.insert(key, value);
+}
+
+/// Makes room for one more.
+fn make_room<K: Ord + Copy, V>(values: &mut BTreeMap<K, V>, at: fn(&V) -> Instant) {
+    if values.len() >= EVIDENCE_MAX {
+        let oldest = values.iter().min_by_key(|(key, value)| (at(value), **key)).map(|(key, _)| *key);
+        oldest.and_then(|key| values.remove(&key));
+    }
+}
+
 /// Takes one outcome into account: a moving average of a third's weight.
 fn note<K: Ord + Copy>(scores: &mut BTreeMap<K, Score>, now: Instant, key: K, ok: bool) {
     if !scores.contains_key(&key) {
         if ok {
             return;
         }
-        if scores.len() >= EVIDENCE_MAX {
-            let oldest = scores.iter().min_by_key(|(key, score)| (score.at, **key)).map(|(key, _)| *key);
-            oldest.and_then(|key| scores.remove(&key));
-        }
+        make_room(scores, |score| score.at);
     }
     let score = scores.entry(key).or_insert(Score { success: FULL, at: now });
     score.success = (score.success * 2 + if ok { FULL } else { 0 }) / 3;
@@ -114,13 +162,34 @@ mod tests {
     }
 
     #[test]
+    fn a_landmark_that_never_answers_gives_its_ways_no_bad_name_for_long() {
+        let [hop, mute, honest, other] = [2, 3, 4, 5].map(|of| PeerId([of; 32]));
+        let mut evidence = Evidence::default();
+        let mut note = |landmark, ok| {
+            evidence.note_landmark(Instant::ZERO, landmark, hop, ok);
+            evidence.is_silent(&hop)
+        };
+        note(mute, false);
+        assert!(note(other, false), "a neighbour that was never seen to deliver");
+        assert!(!note(honest, true));
+        assert!((0..9).all(|_| !note(mute, false) && !note(other, false)), "they never answered, others do");
+        note(honest, false);
+        assert!(note(honest, false), "one that used to answer");
+        assert!((0..9).all(|_| note(honest, false)));
+        assert!(!note(other, true));
+        assert!((0..9).all(|_| !note(honest, false)), "it fell silent too often to tell anything");
+    }
+
+    #[test]
     fn the_number_of_scores_is_bounded() {
         let mut evidence = Evidence::default();
         for n in 0..1000u16 {
             let mut id = [0; 32];
             id[..2].copy_from_slice(&n.to_le_bytes());
             evidence.note(Instant::from_micros(n.into()), PeerId(id), PeerId([2; 32]), false);
+            evidence.note_landmark(Instant::from_micros(n.into()), PeerId(id), PeerId(id), false);
         }
-        assert_eq!(evidence.scores.len(), EVIDENCE_MAX);
+        let sizes = [evidence.scores.len(), evidence.neighbours.len(), evidence.landmarks.len()];
+        assert_eq!(sizes, [EVIDENCE_MAX; 3]);
     }
 }

@@ -8,7 +8,7 @@
 //! hour; sooner when a landmark of ours is gone, the way to one has changed, or others are
 //! nearest to our id. Without landmarks a node needs no place: everybody knows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -77,13 +77,22 @@ impl Routing {
         }
     }
 
-    /// The landmarks nearest to a seat, ourselves among them.
+    /// The landmarks nearest to a seat, ourselves among them; and as many of those that have been known longer than
+    /// the rest, in turn, because ids near to a seat can be ground out like ranks.
     pub(super) fn directories(&self, seat_of: &[u8; 16], count: usize) -> Vec<PeerId> {
         let own = self.origin.proof().is_landmark().then_some(self.me);
-        let mut all: Vec<PeerId> = self.table.landmarks().map(|(_, peer)| peer).chain(own).collect();
-        all.sort_by_cached_key(|peer| gap(&seat(peer), seat_of));
-        all.truncate(count);
-        all
+        let nearest = |mut peers: Vec<PeerId>| {
+            peers.sort_by_cached_key(|peer| gap(&seat(peer), seat_of));
+            peers.truncate(count);
+            peers
+        };
+        let all = nearest(self.table.landmarks().map(|(_, peer)| peer).chain(own).collect());
+        let long = nearest(self.table.long_known().into_iter().chain(own).collect());
+        if long.len() < count {
+            return all;
+        }
+        let mut seen = BTreeSet::new();
+        long.into_iter().zip(all).flat_map(|(long, any)| [long, any]).filter(|peer| seen.insert(*peer)).collect()
     }
 
     /// Plans to register if what our place rests on has changed.
@@ -125,14 +134,18 @@ impl Routing {
         self.plan_home(now, self.home.pause);
         self.home.at = Some(now);
         let chosen = self.choose_landmarks();
+        let before = self.home.registered.len();
         self.home.registered.retain(|landmark, _| chosen.contains(landmark));
+        if self.home.registered.len() < before {
+            self.place_changed(now);
+        }
         self.home.asked.retain(|_, (landmark, _)| chosen.contains(landmark));
         while self.home.asked.len() > REGISTRATIONS * REGISTRATIONS {
             self.home.asked.pop_first();
         }
         let judged = self.home.judged;
-        for (request, (_, via)) in self.home.asked.iter().filter(|(request, _)| Some(**request) > judged) {
-            self.evidence.note_neighbour(now, *via, false);
+        for (request, (landmark, via)) in self.home.asked.iter().filter(|(request, _)| Some(**request) > judged) {
+            self.evidence.note_landmark(now, *landmark, *via, false);
             self.home.judged = Some(*request);
         }
         for landmark in chosen {
@@ -151,13 +164,17 @@ impl Routing {
         let low = usize::from(seat(&self.me)[0]) % REGISTRATION_LOW.min(near.len()).max(1);
         let mut chosen: Vec<PeerId> = near.get(low).map(|(_, landmark, _)| *landmark).into_iter().collect();
         near.sort_unstable();
+        // Where some have been known for longer than the rest, half of them at least are of those.
+        let long = self.table.long_known();
+        let new = |peer: &PeerId| !long.is_empty() && !long.contains(peer);
         for round in 0..REGISTRATIONS {
             let mut over: BTreeMap<PeerId, usize> = BTreeMap::new();
             for (_, landmark, via) in &near {
                 let taken = over.entry(*via).or_default();
+                let full = new(landmark) && chosen.iter().filter(|peer| new(peer)).count() >= REGISTRATIONS / 2;
                 if chosen.contains(landmark) {
                     *taken += 1;
-                } else if *taken <= round && chosen.len() < REGISTRATIONS {
+                } else if !full && *taken <= round && chosen.len() < REGISTRATIONS {
                     *taken += 1;
                     chosen.push(*landmark);
                 }
@@ -233,14 +250,19 @@ impl Routing {
             let via = self.next_hops(&landmark).first().map_or(over, |(via, _)| *via);
             let before = self.home.registered.insert(landmark, Registered { way: way.clone(), via });
             if before.is_none_or(|before| before.way != way) {
-                self.home.kept_by.clear();
-                self.home.retry = None;
-                if self.timers.at(&Timer::Publish).is_none() {
-                    self.timers.set(Timer::Publish, now + PUBLISH_WAIT);
-                }
+                self.place_changed(now);
             }
         }
         true
+    }
+
+    /// Other ways lead to us than before: whoever keeps our place gets it anew.
+    fn place_changed(&mut self, now: Instant) {
+        self.home.kept_by.clear();
+        self.home.retry = None;
+        if self.timers.at(&Timer::Publish).is_none() {
+            self.timers.set(Timer::Publish, now + PUBLISH_WAIT);
+        }
     }
 
     /// Our place as it is now, signed anew.

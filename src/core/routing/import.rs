@@ -161,8 +161,9 @@ impl Routing {
         let Some(dest) = self.table.by_short(short) else {
             let nearest = (metric, 0, PeerId([0; 32]));
             let near = self.table.admit(self.bounds(), from, nearest, false) != Admission::Refused;
-            let low = landmark && self.table.is_low(self.limits.landmarks, rank(short), &PeerId([0; 32]));
-            if (near && metric < VICINITY_END || low) && *short != crate::wire::routing::short(&self.me) {
+            let class = self.acquaintances.class_of_short(short);
+            let kept = landmark && self.table.is_kept(self.limits.landmarks, rank(short), &PeerId([0; 32]), class);
+            if (near && metric < VICINITY_END || kept) && *short != crate::wire::routing::short(&self.me) {
                 self.want(now, from, *short, WANTED_WAIT);
             }
             return None;
@@ -268,8 +269,9 @@ impl Routing {
 
     /// Whether the table takes this destination, and what has to go for it.
     fn admission(&self, from: &PeerId, claim: &Claim, landmark: bool) -> Admission {
-        let low = || self.table.is_low(self.limits.landmarks, rank(&short(&claim.dest)), &claim.dest);
-        if landmark && low() {
+        let class = || self.acquaintances.class(&claim.dest);
+        let kept = || self.table.is_kept(self.limits.landmarks, rank(&short(&claim.dest)), &claim.dest, class());
+        if landmark && kept() {
             return Admission::Room;
         }
         let usable = |entry: &Entry| entry.improves(claim.sequence, claim.metric, order(from, &claim.dest));

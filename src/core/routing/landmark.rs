@@ -1,14 +1,16 @@
 //! Who is a landmark: of the nodes whose vicinity does not hold the whole network, those of
 //! the lowest ranks. A node stands for it while few of its vicinity come before it, and steps
-//! down when as many as everybody keeps are lower: whatever the order of events, the lowest
+//! down when others would not keep it: whatever the order of events, the lowest
 //! ranks of the whole network remain. Small networks have none: everybody is in every table.
 //!
-//! A rank is a hash of the PeerId. It can be ground out; the bound on landmarks holds whatever
-//! attackers do, and a node that is not reached over one locator is sought over another.
+//! A rank is a hash of the PeerId, and can be ground out. So half of what everybody keeps are
+//! those known longest ([`super::acquaintance`]), and a landmark that has been one for long
+//! does not step down for new ones.
 
 use super::entry::rank;
 use super::limits::{CANDIDATE_LOOKS, CANDIDATES, JITTER_PERCENT, LOOK_AROUND, URGENT};
-use super::{Routing, Timer};
+use super::{Event, Routing, Timer};
+use crate::crypto::PeerId;
 use crate::time::Instant;
 use crate::wire::routing::short;
 
@@ -18,19 +20,32 @@ impl Routing {
         let wait = self.rng.jitter(LOOK_AROUND, JITTER_PERCENT);
         self.timers.set(Timer::LookAround, now + wait);
         self.judge(now);
+        self.acquaint(now);
         self.elect(now);
         self.check_home(now);
     }
 
+    /// Counts for how long landmarks are known, ourselves among them.
+    fn acquaint(&mut self, now: Instant) {
+        let own = self.origin.proof().is_landmark().then_some(self.me);
+        let present = self.table.landmarks().map(|(_, peer)| peer).chain(own);
+        if self.acquaintances.look(now, present, self.limits.landmarks) {
+            self.events.push_back(Event::Acquaintances(self.acquaintances.saved()));
+        }
+        let classes: Vec<(PeerId, u8)> =
+            self.table.landmarks().map(|(_, peer)| (peer, self.acquaintances.class(&peer))).collect();
+        classes.into_iter().for_each(|(peer, class)| self.table.set_class(&peer, class));
+    }
+
     /// Becomes a landmark or steps down.
     fn elect(&mut self, now: Instant) {
-        let mine = (rank(&short(&self.me)), self.me);
+        let mine = rank(&short(&self.me));
         let is_landmark = self.origin.proof().is_landmark();
-        let lower = self.table.landmarks().take_while(|other| *other < mine).count();
-        if is_landmark && lower >= self.limits.landmarks {
+        let kept = self.table.is_kept(self.limits.landmarks, mine, &self.me, self.acquaintances.class(&self.me));
+        if is_landmark && !kept {
             return self.set_landmark(now, false);
         }
-        let stands = !is_landmark && lower < self.limits.landmarks && self.is_candidate(mine.0);
+        let stands = !is_landmark && kept && self.is_candidate(mine);
         self.stood = if stands { self.stood.saturating_add(1) } else { 0 };
         if self.stood >= CANDIDATE_LOOKS {
             self.set_landmark(now, true);

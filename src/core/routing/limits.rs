@@ -23,6 +23,8 @@ pub struct Limits {
     pub places: usize,
     /// Places of others that are kept for others, as a landmark.
     pub directory: usize,
+    /// How long a landmark has to be known to be preferred to new ones.
+    pub acquaintance: Duration,
 }
 
 impl Default for Limits {
@@ -36,6 +38,7 @@ impl Default for Limits {
             probes: 512,
             places: 1024,
             directory: 16_384,
+            acquaintance: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -94,6 +97,11 @@ pub const LANDMARK_REFRESH: Duration = Duration::from_secs(15 * 60);
 pub const LANDMARK_EXPIRY: Duration = Duration::from_secs(2250);
 /// First wait of a landmark's route before it is told: all others wait for it.
 pub const LANDMARK_NEWS: Duration = Duration::from_millis(50);
+
+/// Acquaintances that are remembered, for each landmark that is kept.
+pub const ACQUAINTANCES_PER_LANDMARK: usize = 2;
+/// How often acquaintances are written down.
+pub const ACQUAINTANCE_SAVE: Duration = Duration::from_secs(60 * 60);
 
 /// Who stands for landmark, and whether our own place is still true, is looked at this often.
 pub const LOOK_AROUND: Duration = Duration::from_secs(5);
@@ -221,6 +229,11 @@ pub const HOPS_SLACK: u16 = 8;
 
 /// Pairs of destination and next hop whose success is remembered.
 pub const EVIDENCE_MAX: usize = 256;
+/// Requests of ours that a landmark may leave without an answer before its silence tells nothing of neighbours.
+pub const MUTE_AFTER: u8 = 2;
+/// How long it is remembered who answers, and over whom: longer than the pause between two registrations, whose silences
+/// are judged at the next.
+pub const WITNESS_LIFE: Duration = Duration::from_secs(2 * 60 * 60);
 /// Evidence fades after this.
 pub const EVIDENCE_LIFE: Duration = Duration::from_secs(600);
 /// What a next hop that does not deliver toward a destination costs on top, for this node's own choice.

@@ -16,6 +16,7 @@
 //! A batch's signature is checked although the link authenticates its sender: it
 //! is what lets one batch go to all neighbours alike and be shown to others as evidence.
 
+mod acquaintance;
 mod bucket;
 mod chain;
 mod datagram;
@@ -46,6 +47,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use acquaintance::Acquaintance;
 pub use chain::advance_element;
 pub use event::Counters;
 pub use event::{
@@ -54,6 +56,7 @@ pub use event::{
 pub use limits::Limits;
 pub use origin::EpochState;
 
+use acquaintance::Acquaintances;
 use datagram::Datagrams;
 use directory::Directory;
 use entry::{Cause, Entry, Told};
@@ -122,6 +125,8 @@ pub struct Routing {
     linked_shorts: BTreeMap<Short, PeerId>,
     table: Table,
     ghosts: Ghosts,
+    /// How long others were landmarks that we kept.
+    acquaintances: Acquaintances,
     /// Looks at which we have come first as a landmark, one after the other.
     stood: u8,
     home: Home,
@@ -161,6 +166,7 @@ impl Routing {
             linked_shorts: BTreeMap::new(),
             table: Table::default(),
             ghosts: Ghosts::new(limits.tombstones),
+            acquaintances: Acquaintances::new(limits.acquaintance),
             stood: 0,
             home: Home::default(),
             directory: Directory::new(limits),
@@ -183,6 +189,11 @@ impl Routing {
         let first = routing.rng.jitter(LOOK_AROUND, JITTER_PERCENT);
         routing.timers.set(Timer::LookAround, now.instant + first);
         routing
+    }
+
+    /// Goes on with the acquaintances that the last [`Event::Acquaintances`] told, before anything else.
+    pub fn remember_acquaintances(&mut self, saved: &[Acquaintance]) {
+        self.acquaintances.restore(saved, self.limits.landmarks);
     }
 
     /// A link is up: the peer is reachable at once, and tables are exchanged.

@@ -26,7 +26,8 @@ impl Routing {
 
     /// Takes note in the table's indices of what a destination is now.
     pub(super) fn reindex(&mut self, dest: &PeerId) {
-        self.table.reindex(dest, self.limits.landmarks, self.neighbours.contains_key(dest));
+        let class = self.acquaintances.class(dest);
+        self.table.reindex(dest, self.limits.landmarks, class, self.neighbours.contains_key(dest));
     }
 
     /// Brings the table back into its bounds after a destination became a landmark or ceased to be one.

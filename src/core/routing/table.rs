@@ -1,5 +1,9 @@
-//! The table of destinations: a few landmarks, the same for everybody, and the vicinity,
-//! nearest first. A quarter of the vicinity is reserved, in equal shares: the nearest
+//! The table of destinations: a few landmarks, most of them the same for everybody, and the
+//! vicinity, nearest first. Of the landmarks, half are those of the lowest ranks, and half
+//! those that this node has known longest, ties by rank: where all are equally well known,
+//! the lowest ranks of all.
+//!
+//! A quarter of the vicinity is reserved, in equal shares: the nearest
 //! destinations of each neighbour are sure of their place, and no other's take it. All else
 //! shares the rest; when that is full, the farthest goes. So whether a destination stays
 //! depends on nearer ones only, by induction from the nearest on: a network whose links do
@@ -11,6 +15,7 @@
 //! Indices keep every question about the whole at the cost of a look-up; [`Table::reindex`]
 //! must be called after whatever changes an entry's liveness, route or proof.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::Entry;
@@ -61,8 +66,8 @@ pub(super) struct Table {
     pub(super) entries: BTreeMap<PeerId, Box<Entry>>,
     /// Live destinations of the vicinity.
     pub(super) near: usize,
-    /// Live landmarks, by rank.
-    landmarks: BTreeSet<(u64, PeerId)>,
+    /// Live landmarks, by rank, with how long they are known ([`super::acquaintance`]).
+    landmarks: BTreeMap<(u64, PeerId), u8>,
     held: BTreeMap<PeerId, Held>,
     ends: BTreeSet<(Instant, PeerId)>,
 }
@@ -108,7 +113,7 @@ impl Table {
     /// Adds a destination.
     pub(super) fn insert(&mut self, dest: PeerId, entry: Entry) {
         self.entries.insert(dest, Box::new(entry));
-        self.reindex(&dest, 0, false);
+        self.reindex(&dest, 0, 0, false);
     }
 
     /// Removes a destination that has no route.
@@ -120,7 +125,24 @@ impl Table {
 
     /// Live landmarks, the lowest rank first.
     pub(super) fn landmarks(&self) -> impl DoubleEndedIterator<Item = (u64, PeerId)> + '_ {
-        self.landmarks.iter().copied()
+        self.landmarks.keys().copied()
+    }
+
+    /// Live landmarks that at least half of all are no longer known than, unless all are equally new.
+    pub(super) fn long_known(&self) -> Vec<PeerId> {
+        let mut classes: Vec<u8> = self.landmarks.values().copied().collect();
+        classes.sort_unstable();
+        let Some(middle) = classes.get(classes.len() / 2).copied() else { return Vec::new() };
+        let long = self.landmarks.iter().filter(|(_, class)| **class >= middle.max(1));
+        long.map(|((_, dest), _)| *dest).collect()
+    }
+
+    /// Sets how long a landmark is known.
+    pub(super) fn set_class(&mut self, dest: &PeerId, class: u8) {
+        let Some(rank) = self.entries.get(dest).map(|entry| entry.rank) else { return };
+        if let Some(known) = self.landmarks.get_mut(&(rank, *dest)) {
+            *known = class;
+        }
     }
 
     /// How many landmarks are live.
@@ -134,19 +156,29 @@ impl Table {
         self.near + self.landmarks.len()
     }
 
-    /// Whether a landmark of that rank is, or would be, among the `max` lowest.
-    pub(super) fn is_low(&self, max: usize, rank: u64, dest: &PeerId) -> bool {
-        self.landmarks.contains(&(rank, *dest))
-            || self.landmarks.len() < max
-            || self.landmarks.last().is_some_and(|worst| (rank, *dest) < *worst)
+    /// Whether a landmark of that rank, known for so long, is or would be among the `max` that are kept.
+    pub(super) fn is_kept(&self, max: usize, rank: u64, dest: &PeerId, class: u8) -> bool {
+        let key = (rank, *dest);
+        if self.landmarks.len() < max || self.landmarks.contains_key(&key) {
+            return true;
+        }
+        let low = (max / 2).checked_sub(1).and_then(|last| self.landmarks.keys().nth(last));
+        low.is_some_and(|last| key < *last)
+            || self.least(max).is_some_and(|(least, known)| (known, Reverse(least)) < (class, Reverse(key)))
     }
 
-    /// The landmark of the highest rank, if there are more than `max`.
+    /// The landmark that is kept for no reason, if there are more than `max`.
     pub(super) fn surplus_landmark(&self, max: usize) -> Option<PeerId> {
         if self.landmarks.len() <= max {
             return None;
         }
-        self.landmarks.last().map(|(_, dest)| *dest)
+        self.least(max).map(|((_, dest), _)| dest)
+    }
+
+    /// Of the landmarks beyond the lowest ranks, the one known least, of equals that of the highest rank.
+    fn least(&self, max: usize) -> Option<((u64, PeerId), u8)> {
+        let beyond = self.landmarks.iter().skip(max / 2).map(|(key, class)| (*key, *class));
+        beyond.min_by_key(|(key, class)| (*class, Reverse(*key)))
     }
 
     /// Whether a destination of this `rank` via a neighbour may be in the vicinity. Links' own entries never go.
@@ -203,16 +235,17 @@ impl Table {
     }
 
     /// Takes note of what an entry is now. `landmarks_max` says how many landmarks there may be; one more is taken,
-    /// for the caller to find with [`Self::surplus_landmark`].
-    pub(super) fn reindex(&mut self, dest: &PeerId, landmarks_max: usize, is_link: bool) {
+    /// for the caller to find with [`Self::surplus_landmark`]. `class`: for how long it is known, should it be one.
+    pub(super) fn reindex(&mut self, dest: &PeerId, landmarks_max: usize, class: u8, is_link: bool) {
         let Some(entry) = self.entries.get(dest) else { return };
-        let low = entry.proof.is_landmark() && self.is_low(landmarks_max, entry.rank, dest);
+        let kept = entry.proof.is_landmark() && self.is_kept(landmarks_max, entry.rank, dest, class);
         let place = match entry.best().filter(|_| entry.live) {
             None => TablePlace::Tombstone(entry.ends_at),
-            Some(_) if low => TablePlace::Landmark,
+            Some(_) if kept => TablePlace::Landmark,
             Some(best) => TablePlace::Near { via: best.via, metric: best.metric(), evictable: !is_link },
         };
         self.set_place(dest, place);
+        self.set_class(dest, class);
     }
 
     /// Makes a landmark an ordinary destination.
@@ -236,7 +269,7 @@ impl Table {
                 self.ends.insert((at, *dest));
             }
             TablePlace::Landmark => {
-                self.landmarks.insert((rank, *dest));
+                self.landmarks.insert((rank, *dest), 0);
             }
             TablePlace::Near { via, metric, evictable } => {
                 self.near += 1;

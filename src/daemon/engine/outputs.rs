@@ -129,6 +129,7 @@ impl Engine {
         // What others hear of next must not be forgotten by a crash: it is committed without delay.
         let (op, when) = match persist {
             Persist::Epoch(epoch) => (records::epoch(epoch), When::Now),
+            Persist::Acquaintances(known) => (records::acquaintances(&known), When::Soon),
             Persist::SessionKeys(owner, keys) => (records::session_keys(owner, &keys), When::Now),
             Persist::ForgetSessionKeys(owner) => (records::forget_session_keys(owner), When::Soon),
             Persist::Store(op) => (records::store_op(op), When::Soon),

@@ -10,7 +10,7 @@ use tarnet_core::dht::{Entry, MemoryStore, StoreLimits, StoreOp, dht_id};
 use tarnet_core::link;
 use tarnet_core::node::{Config, Input, Node, Persist};
 use tarnet_core::rng::Rng;
-use tarnet_core::routing::{self, EpochState};
+use tarnet_core::routing::{self, Acquaintance, EpochState};
 use tarnet_core::session::Owner;
 use tarnet_core::time::{Instant, Now};
 use tarnet_core::wire::block::Slot;
@@ -25,6 +25,7 @@ pub type SimNode = Node<MemoryStore>;
 #[derive(Default)]
 pub(super) struct Disk {
     epoch: EpochState,
+    acquaintances: Vec<Acquaintance>,
     keys: BTreeMap<Owner, Vec<u8>>,
     blocks: BTreeMap<(DhtKey, Slot), Entry>,
 }
@@ -34,6 +35,7 @@ impl Disk {
     pub(super) fn write(&mut self, persist: Persist) {
         match persist {
             Persist::Epoch(epoch) => self.epoch = epoch,
+            Persist::Acquaintances(known) => self.acquaintances = known,
             Persist::Store(StoreOp::Put(entry)) => {
                 self.blocks.insert((entry.block.key, entry.block.slot()), *entry);
             }
@@ -162,6 +164,7 @@ impl Host {
             },
             routing: self.kept.limits,
             epoch: self.disk.epoch,
+            acquaintances: self.disk.acquaintances.clone(),
             paths: circuit::Limits::default(),
             saved_keys,
             dht: self.kept.dht,

@@ -255,6 +255,7 @@ fn node(now: Now, rng: &mut Rng, advertise: Vec<String>) -> Node<MemoryStore> {
         },
         routing: Default::default(),
         epoch: Default::default(),
+        acquaintances: Vec::new(),
         paths: Default::default(),
         saved_keys: None,
         dht: true,

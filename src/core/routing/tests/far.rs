@@ -1,11 +1,13 @@
 //! Networks larger than any table: landmarks, places, and ways by them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::net::{Net, seeded};
-use crate::crypto::{PeerId, path_tag};
+use crate::crypto::{PeerId, Scheme, SigningKey, path_tag};
+use crate::rng::Rng;
 use crate::routing::entry::rank;
 use crate::routing::{Event, Hops, Limits, LookupId};
 use crate::wire::routing::short;
@@ -42,7 +44,7 @@ fn hops(net: &mut Net, from: usize, to: usize) -> Option<usize> {
     if !net.nodes[from].reaches_far(now, &dest) {
         net.nodes[from].locate(now, LookupId(7), dest);
         net.drain(from);
-        net.run_secs(2);
+        net.run_secs(10);
     }
     let way = net.nodes[from].way_to(net.now, &dest);
     let (id, mut at, mut hops) = ([9; 16], from, 0);
@@ -219,4 +221,47 @@ fn a_place_names_the_hops_next_to_its_node() {
         point.is_some_and(|point| usize::from(point.left) == at.abs_diff(20))
     };
     assert!((17..20).all(named) || (21..24).all(named), "{way:?}");
+}
+
+/// A key whose rank as a landmark is below `bound`: ground out.
+fn ground(rng: &mut Rng, bound: u64) -> SigningKey {
+    loop {
+        let key = SigningKey::generate(Scheme::Ed25519, rng);
+        if rank(&short(&key.public().peer_id())) < bound {
+            return key;
+        }
+    }
+}
+
+/// A line that is two hours old is joined all along by nodes of ground out ranks, which pass nothing on. How many of
+/// its landmarks every honest node still has at least, and how many of some pairs reach each other.
+fn overrun(acquaintance: Duration) -> (usize, usize) {
+    let limits = Limits { acquaintance, ..tiny() };
+    let mut net = Net::new(40, limits);
+    net.check_loops = false;
+    (1..40).for_each(|at| net.link(at - 1, at, 5));
+    net.run_secs(7200);
+    let honest = lowest(&net, 0..40, 4);
+    let bound = (0..40).map(|at| rank(&short(&net.id(at)))).min().unwrap();
+    let mut rng = seeded(3, "ground");
+    for at in (1..40).step_by(5) {
+        let new = net.add(ground(&mut rng, bound), limits);
+        net.greedy.insert(new);
+        net.nodes[new].set_landmark(net.now.instant, true);
+        net.link(new, at, 5);
+    }
+    // Until all have registered once more.
+    net.run_secs(2800);
+    let kept = (0..40).map(|at| known(&net, at).intersection(&honest).count()).min().unwrap();
+    let pairs = [(0, 39), (39, 0), (3, 20), (20, 3), (11, 30), (38, 17), (5, 35), (33, 2)];
+    (kept, pairs.into_iter().filter(|(from, to)| hops(&mut net, *from, *to) == Some(from.abs_diff(*to))).count())
+}
+
+#[test]
+fn ground_out_ranks_take_half_of_an_older_networks_landmarks_at_most() {
+    // First choices alone: the table of eight is full of those who joined.
+    let (kept, reached) = overrun(Duration::from_secs(60));
+    assert!(kept == 2 && reached >= 7, "{kept} kept, {reached} reached");
+    let (kept, reached) = overrun(Duration::from_secs(1 << 30));
+    assert!(kept == 0 && reached < 4, "the attack itself: {kept} kept, {reached} reached");
 }

@@ -51,7 +51,7 @@ impl Net {
             keys: Vec::new(),
             links: BTreeMap::new(),
             events: Vec::new(),
-            bytes: vec![0; count],
+            bytes: Vec::new(),
             check_loops: true,
             greedy: BTreeSet::new(),
             jitter: None,
@@ -60,13 +60,20 @@ impl Net {
             counter: 0,
         };
         for at in 0..count {
-            let keys = Arc::new(SigningKey::generate(Scheme::Ed25519, &mut seeded(at, "key")));
-            let node = Routing::new(net.now, keys.clone(), seeded(at, "node"), limits, EpochState::default());
-            net.index.insert(node.me(), at);
-            net.nodes.push(node);
-            net.keys.push(keys);
+            net.add(SigningKey::generate(Scheme::Ed25519, &mut seeded(at, "key")), limits);
         }
         net
+    }
+
+    /// Adds a node without links.
+    pub(super) fn add(&mut self, keys: SigningKey, limits: Limits) -> usize {
+        let (at, keys) = (self.nodes.len(), Arc::new(keys));
+        let node = Routing::new(self.now, keys.clone(), seeded(at, "node"), limits, EpochState::default());
+        self.index.insert(node.me(), at);
+        self.nodes.push(node);
+        self.keys.push(keys);
+        self.bytes.push(0);
+        at
     }
 
     /// A line.
