@@ -4,12 +4,13 @@
 //! day on, so that all whose networks are equally young, or equally old, agree, and ranks decide among equals.
 //!
 //! Bound: [`ACQUAINTANCES_PER_LANDMARK`] for each landmark that is kept. Of those that are no landmark at the moment the
-//! shortest known goes first, so that many who come and go do not drive out one who was away for a day.
+//! shortest known goes first, so that many who come and go do not drive out one who was away for a day; and all of them
+//! fade, so that those who are gone make room.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::limits::{ACQUAINTANCE_SAVE, ACQUAINTANCES_PER_LANDMARK};
+use super::limits::{ACQUAINTANCE_FADE, ACQUAINTANCE_SAVE, ACQUAINTANCES_PER_LANDMARK};
 use crate::crypto::PeerId;
 use crate::time::Instant;
 use crate::wire::routing::{Short, short};
@@ -48,7 +49,9 @@ impl Acquaintances {
 
     /// Goes on with what was known before a restart.
     pub(super) fn restore(&mut self, saved: &[Acquaintance], max: usize) {
-        for Acquaintance { peer, minutes } in saved.iter().take(max * ACQUAINTANCES_PER_LANDMARK) {
+        let mut saved: Vec<&Acquaintance> = saved.iter().collect();
+        saved.sort_by_key(|known| std::cmp::Reverse(known.minutes));
+        for Acquaintance { peer, minutes } in saved.into_iter().take(max * ACQUAINTANCES_PER_LANDMARK) {
             let time = Duration::from_secs(u64::from(*minutes) * 60);
             self.known.insert(*peer, Known { time, present: false });
         }
@@ -68,6 +71,12 @@ impl Acquaintances {
                 known.time += passed;
             }
         }
+        self.known.retain(|_, known| {
+            if !known.present {
+                known.time = known.time.saturating_sub(passed / ACQUAINTANCE_FADE);
+            }
+            known.present || !known.time.is_zero()
+        });
         while self.known.len() > max * ACQUAINTANCES_PER_LANDMARK {
             let Some(gone) = self.shortest_absent() else { break };
             self.known.remove(&gone);
@@ -162,14 +171,14 @@ mod tests {
     fn many_who_come_and_go_drive_out_nobody_who_was_there_for_long() {
         let mut known = Acquaintances::new(DAY);
         hours(&mut known, 0, 25, &[200]);
-        for of in 0..100 {
+        for of in 0..50 {
             hours(&mut known, 25 + u64::from(of), 1, &[of]);
         }
-        assert_eq!(known.known.len(), 4 * ACQUAINTANCES_PER_LANDMARK);
-        assert_eq!(known.class(&peer(200)), 1);
-        let many: Vec<Acquaintance> = (0..100).map(|of| Acquaintance { peer: peer(of), minutes: 1 }).collect();
+        assert!(known.known.len() <= 4 * ACQUAINTANCES_PER_LANDMARK);
+        assert!(!known.known[&peer(200)].time.is_zero());
+        let many: Vec<Acquaintance> = (0..100).map(|of| Acquaintance { peer: peer(of), minutes: 600 }).collect();
         known.restore(&many, 4);
-        hours(&mut known, 200, 1, &[]);
+        hours(&mut known, 75, 1, &[]);
         assert_eq!(known.known.len(), 4 * ACQUAINTANCES_PER_LANDMARK);
     }
 

@@ -32,6 +32,8 @@ struct Search {
     silent: Vec<PeerId>,
     /// How often directories were asked.
     asked: usize,
+    /// Whether those that stayed silent were asked once more.
+    again: bool,
     /// Requests under way: who was asked, and the neighbour that each went over while its silence was not noted.
     open: BTreeMap<RequestId, (PeerId, Option<PeerId>)>,
 }
@@ -119,7 +121,7 @@ impl Routing {
         }
         left.reverse();
         let askers = BTreeSet::from([lookup]);
-        let search = Search { askers, left, silent: Vec::new(), asked: 0, open: BTreeMap::new() };
+        let search = Search { askers, left, silent: Vec::new(), asked: 0, again: false, open: BTreeMap::new() };
         self.directory.searches.insert(dest, search);
         if let Some(place) = self.directory.kept.find(now.instant, &dest).map(|(_, place)| place.clone()) {
             return self.located(now.instant, &place);
@@ -153,7 +155,7 @@ impl Routing {
             self.evidence.note_landmark(now, landmark, via, false);
         }
         // The nearest, which should know, are asked once more before it is given up: their silence may be another's.
-        let again = search.left.is_empty() && search.asked <= DIRECTORIES_ASKED;
+        let again = search.left.is_empty() && !std::mem::replace(&mut search.again, search.left.is_empty());
         if again {
             search.left = std::mem::take(&mut search.silent);
             search.left.retain(|landmark| search.open.values().any(|(asked, _)| asked == landmark));
@@ -169,7 +171,7 @@ impl Routing {
         search.silent.extend(next.iter().rev());
         // Later ones go over other first hops, too.
         let stage = search.asked / DIRECTORIES_AT_ONCE;
-        search.asked += if again { DIRECTORIES_ASKED } else { DIRECTORIES_AT_ONCE };
+        search.asked += if again { DIRECTORIES } else { DIRECTORIES_AT_ONCE };
         let mut wait = DIRECTORY_WAIT;
         let me = self.me;
         for (turn, landmark) in next.into_iter().rev().filter(|landmark| *landmark != me).enumerate() {

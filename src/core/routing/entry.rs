@@ -268,7 +268,7 @@ impl Entry {
     }
 }
 
-/// Where a landmark stands among landmarks: everybody keeps those of the lowest ranks.
+/// Where a landmark stands among landmarks that are equally long known: the lowest are kept.
 pub(super) fn rank(short: &Short) -> u64 {
     let hash = derive(Context::LandmarkRank, &[short]);
     hash.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))

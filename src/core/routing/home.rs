@@ -167,11 +167,14 @@ impl Routing {
         // Where some have been known for longer than the rest, half of them at least are of those.
         let long = self.table.long_known();
         let new = |peer: &PeerId| !long.is_empty() && !long.contains(peer);
-        for round in 0..REGISTRATIONS {
+        // Rather a new one than none, in the end.
+        for round in 0..=REGISTRATIONS {
             let mut over: BTreeMap<PeerId, usize> = BTreeMap::new();
             for (_, landmark, via) in &near {
                 let taken = over.entry(*via).or_default();
-                let full = new(landmark) && chosen.iter().filter(|peer| new(peer)).count() >= REGISTRATIONS / 2;
+                let full = round < REGISTRATIONS
+                    && new(landmark)
+                    && chosen.iter().filter(|peer| new(peer)).count() >= REGISTRATIONS / 2;
                 if chosen.contains(landmark) {
                     *taken += 1;
                 } else if !full && *taken <= round && chosen.len() < REGISTRATIONS {

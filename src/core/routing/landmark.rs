@@ -1,7 +1,7 @@
 //! Who is a landmark: of the nodes whose vicinity does not hold the whole network, those of
 //! the lowest ranks. A node stands for it while few of its vicinity come before it, and steps
-//! down when others would not keep it: whatever the order of events, the lowest
-//! ranks of the whole network remain. Small networks have none: everybody is in every table.
+//! down when others would not keep it: of nodes that are equally long known the lowest
+//! ranks of the whole network remain, whatever the order of events. Small networks have none: everybody is in every table.
 //!
 //! A rank is a hash of the PeerId, and can be ground out. So half of what everybody keeps are
 //! those known longest ([`super::acquaintance`]), and a landmark that has been one for long
@@ -41,24 +41,27 @@ impl Routing {
     fn elect(&mut self, now: Instant) {
         let mine = rank(&short(&self.me));
         let is_landmark = self.origin.proof().is_landmark();
-        let kept = self.table.is_kept(self.limits.landmarks, mine, &self.me, self.acquaintances.class(&self.me));
+        let class = self.acquaintances.class(&self.me);
+        let kept = self.table.is_kept(self.limits.landmarks, mine, &self.me, class);
         if is_landmark && !kept {
             return self.set_landmark(now, false);
         }
-        let stands = !is_landmark && kept && self.is_candidate(mine);
+        let stands = !is_landmark && kept && self.is_candidate(mine, class > 0);
         self.stood = if stands { self.stood.saturating_add(1) } else { 0 };
         if self.stood >= CANDIDATE_LOOKS {
             self.set_landmark(now, true);
         }
     }
 
-    /// Whether the network is larger than our vicinity, and few of this come before us.
-    fn is_candidate(&self, mine: u64) -> bool {
+    /// Whether the network is larger than our vicinity, and few of this come before us; who has been a landmark for long
+    /// comes back after a restart whoever else may have come before it by now.
+    fn is_candidate(&self, mine: u64, returns: bool) -> bool {
         // Landmarks that are near were of the vicinity before. Whether anything was refused depends on who tells whom,
         // and all of a vicinity must agree who stands.
         let full = self.table.is_crowded(self.bounds(), true);
         let before = |entry: &super::Entry| entry.live && !entry.proof.is_landmark() && entry.rank < mine;
-        full && self.table.entries.values().filter(|entry| before(entry)).take(CANDIDATES).count() < CANDIDATES
+        full && (returns
+            || self.table.entries.values().filter(|entry| before(entry)).take(CANDIDATES).count() < CANDIDATES)
     }
 
     /// Tells everybody that we are a landmark, or none any more.

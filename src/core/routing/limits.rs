@@ -101,7 +101,9 @@ pub const LANDMARK_NEWS: Duration = Duration::from_millis(50);
 /// Acquaintances that are remembered, for each landmark that is kept.
 pub const ACQUAINTANCES_PER_LANDMARK: usize = 2;
 /// How often acquaintances are written down.
-pub const ACQUAINTANCE_SAVE: Duration = Duration::from_secs(60 * 60);
+pub const ACQUAINTANCE_SAVE: Duration = Duration::from_secs(10 * 60);
+/// Who is away loses one part in so many of the time away.
+pub const ACQUAINTANCE_FADE: u32 = 4;
 
 /// Who stands for landmark, and whether our own place is still true, is looked at this often.
 pub const LOOK_AROUND: Duration = Duration::from_secs(5);
@@ -115,11 +117,11 @@ pub const REGISTRATIONS: usize = 4;
 pub const WAY_DENSE: usize = 8;
 /// The distant one is among so many of the lowest ranks.
 pub const REGISTRATION_LOW: usize = 16;
-/// Landmarks nearest to a node's id in the DHT that keep its place.
+/// Landmarks nearest to a node's id in the DHT that keep its place; as many of those known longest, if they are others.
 pub const DIRECTORIES: usize = 5;
 /// Directories that are asked at once.
 pub const DIRECTORIES_AT_ONCE: usize = 2;
-/// Directories that are asked at all.
+/// Directories that are asked at all, of all landmarks and of those known longest.
 pub const DIRECTORIES_ASKED: usize = 10;
 /// Wait for a directory's answer, and more per unit of its metric.
 pub const DIRECTORY_WAIT: Duration = Duration::from_secs(1);
@@ -229,8 +231,9 @@ pub const HOPS_SLACK: u16 = 8;
 
 /// Pairs of destination and next hop whose success is remembered.
 pub const EVIDENCE_MAX: usize = 256;
-/// Requests of ours that a landmark may leave without an answer before its silence tells nothing of neighbours.
-pub const MUTE_AFTER: u8 = 2;
+/// Requests of ours, since it last answered, that a landmark may leave without an answer before its silence tells nothing
+/// of neighbours. Two failures demote a neighbour: no landmark can bring that about alone.
+pub const MUTE_AFTER: u8 = 1;
 /// How long it is remembered who answers, and over whom: longer than the pause between two registrations, whose silences
 /// are judged at the next.
 pub const WITNESS_LIFE: Duration = Duration::from_secs(2 * 60 * 60);

@@ -128,12 +128,13 @@ impl Table {
         self.landmarks.keys().copied()
     }
 
-    /// Live landmarks that at least half of all are no longer known than, unless all are equally new.
+    /// The quarter of the live landmarks that is known longest, and who is known as long; none while all are new. Not
+    /// the half: should one of that be lost, new ones would be counted among the long known.
     pub(super) fn long_known(&self) -> Vec<PeerId> {
         let mut classes: Vec<u8> = self.landmarks.values().copied().collect();
         classes.sort_unstable();
-        let Some(middle) = classes.get(classes.len() / 2).copied() else { return Vec::new() };
-        let long = self.landmarks.iter().filter(|(_, class)| **class >= middle.max(1));
+        let Some(least) = classes.get(classes.len() * 3 / 4).copied() else { return Vec::new() };
+        let long = self.landmarks.iter().filter(|(_, class)| **class >= least.max(1));
         long.map(|((_, dest), _)| *dest).collect()
     }
 

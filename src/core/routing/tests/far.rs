@@ -9,7 +9,8 @@ use super::net::{Net, seeded};
 use crate::crypto::{PeerId, Scheme, SigningKey, path_tag};
 use crate::rng::Rng;
 use crate::routing::entry::rank;
-use crate::routing::{Event, Hops, Limits, LookupId};
+use crate::routing::home::{gap, seat};
+use crate::routing::{Acquaintance, Event, Hops, Limits, LookupId};
 use crate::wire::routing::short;
 
 /// Tables of eight neighbours and four landmarks.
@@ -264,4 +265,30 @@ fn ground_out_ranks_take_half_of_an_older_networks_landmarks_at_most() {
     assert!(kept == 2 && reached >= 7, "{kept} kept, {reached} reached");
     let (kept, reached) = overrun(Duration::from_secs(1 << 30));
     assert!(kept == 0 && reached < 4, "the attack itself: {kept} kept, {reached} reached");
+}
+
+#[test]
+fn places_are_kept_by_the_nearest_of_all_landmarks_and_of_those_known_longest() {
+    let mut net = Net::new(60, Limits { landmarks: 24, ..tiny() });
+    net.check_loops = false;
+    (1..60).for_each(|at| net.link(at - 1, at, 5));
+    net.run_secs(180);
+    let all: Vec<PeerId> = known(&net, 0).into_iter().collect();
+    assert!(all.len() >= 20, "{}", all.len());
+    let long: Vec<PeerId> = all.iter().step_by(2).copied().collect();
+    let saved: Vec<Acquaintance> = long.iter().map(|peer| Acquaintance { peer: *peer, minutes: 9 * 24 * 60 }).collect();
+    net.nodes[0].remember_acquaintances(&saved);
+    net.run_secs(11);
+    for of in 0..20 {
+        let sought = [of * 13; 16];
+        let nearest = |mut peers: Vec<PeerId>| {
+            peers.sort_by_key(|peer| gap(&seat(peer), &sought));
+            peers.truncate(5);
+            peers
+        };
+        let chosen = net.nodes[0].directories(&sought, 5);
+        let wanted: BTreeSet<PeerId> = nearest(all.clone()).into_iter().chain(nearest(long.clone())).collect();
+        assert_eq!(chosen.iter().copied().collect::<BTreeSet<_>>(), wanted);
+        assert_eq!((chosen.len(), chosen[0]), (wanted.len(), nearest(long.clone())[0]));
+    }
 }
