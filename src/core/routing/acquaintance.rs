@@ -1,5 +1,5 @@
 //! How long this node has known others as landmarks. The rank of an id can be ground out, so half of the landmarks that
-//! a node keeps are those that it has known longest: whoever wants that half has to serve as long as those it drives out.
+//! a node keeps are those that it has known longest: whoever wants that half has to be there about as long as those it drives out.
 //! Known are only spans of time in which the other was a landmark that we kept, counted in classes that double from a
 //! day on, so that all whose networks are equally young, or equally old, agree, and ranks decide among equals.
 //!
@@ -7,13 +7,14 @@
 //! shortest known goes first, so that many who come and go do not drive out one who was away for a day; and all of them
 //! fade, so that those who are gone make room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::entry::by_short;
 use super::limits::{ACQUAINTANCE_FADE, ACQUAINTANCE_SAVE, ACQUAINTANCES_PER_LANDMARK};
 use crate::crypto::PeerId;
 use crate::time::Instant;
-use crate::wire::routing::{Short, short};
+use crate::wire::routing::Short;
 
 /// What must survive a restart of one acquaintance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,36 +62,30 @@ impl Acquaintances {
     /// Says whether it is time to save.
     pub(super) fn look(&mut self, now: Instant, present: impl Iterator<Item = PeerId>, max: usize) -> bool {
         let passed = self.looked_at.replace(now).map_or(Duration::ZERO, |before| now - before);
-        let before: Vec<PeerId> = self.present().collect();
-        self.known.values_mut().for_each(|known| known.present = false);
-        for peer in present {
-            self.known.entry(peer).or_insert(Known { time: Duration::ZERO, present: true }).present = true;
-        }
-        for peer in before {
-            if let Some(known) = self.known.get_mut(&peer).filter(|known| known.present) {
-                known.time += passed;
+        let here: BTreeSet<PeerId> = present.collect();
+        self.known.retain(|peer, known| {
+            let stays = here.contains(peer);
+            match (known.present, stays) {
+                (true, true) => known.time += passed,
+                (false, true) => {}
+                (_, false) => known.time = known.time.saturating_sub(passed / ACQUAINTANCE_FADE),
             }
-        }
-        self.known.retain(|_, known| {
-            if !known.present {
-                known.time = known.time.saturating_sub(passed / ACQUAINTANCE_FADE);
-            }
-            known.present || !known.time.is_zero()
+            known.present = stays;
+            stays || !known.time.is_zero()
         });
+        let any = !here.is_empty();
+        for peer in here {
+            self.known.entry(peer).or_insert(Known { time: Duration::ZERO, present: true });
+        }
         while self.known.len() > max * ACQUAINTANCES_PER_LANDMARK {
             let Some(gone) = self.shortest_absent() else { break };
             self.known.remove(&gone);
         }
-        let due = self.present().next().is_some() && self.saved_at.is_none_or(|at| now - at >= ACQUAINTANCE_SAVE);
+        let due = any && self.saved_at.is_none_or(|at| now - at >= ACQUAINTANCE_SAVE);
         if due {
             self.saved_at = Some(now);
         }
         due
-    }
-
-    /// Who was a landmark at the last look.
-    fn present(&self) -> impl Iterator<Item = PeerId> + '_ {
-        self.known.iter().filter(|(_, known)| known.present).map(|(peer, _)| *peer)
     }
 
     /// The one known for the shortest time of those that are no landmark now.
@@ -112,10 +107,7 @@ impl Acquaintances {
 
     /// The class of whoever has this short.
     pub(super) fn class_of_short(&self, wanted: &Short) -> u8 {
-        let mut first = PeerId([0; 32]);
-        first.0[..wanted.len()].copy_from_slice(wanted);
-        let found = self.known.range(first..).next().filter(|(peer, _)| short(peer) == *wanted);
-        found.map_or(0, |(_, known)| self.class_of(known))
+        by_short(&self.known, wanted).map_or(0, |(_, known)| self.class_of(known))
     }
 
     /// See [`Self::class`].
@@ -128,6 +120,7 @@ impl Acquaintances {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::routing::short;
 
     const DAY: Duration = Duration::from_secs(86_400);
 

@@ -155,7 +155,7 @@ impl Routing {
             self.evidence.note_landmark(now, landmark, via, false);
         }
         // The nearest, which should know, are asked once more before it is given up: their silence may be another's.
-        let again = search.left.is_empty() && !std::mem::replace(&mut search.again, search.left.is_empty());
+        let again = search.left.is_empty() && !std::mem::replace(&mut search.again, true);
         if again {
             search.left = std::mem::take(&mut search.silent);
             search.left.retain(|landmark| search.open.values().any(|(asked, _)| asked == landmark));

@@ -8,6 +8,7 @@
 //! improves: no loop at any moment, whichever of the routes each node takes.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,6 +267,13 @@ impl Entry {
             self.again = true;
         }
     }
+}
+
+/// The peer that has this short, among a map's keys. A short is how an id begins, so the map's order finds it.
+pub(super) fn by_short<'a, V>(map: &'a BTreeMap<PeerId, V>, wanted: &Short) -> Option<(&'a PeerId, &'a V)> {
+    let mut first = PeerId([0; 32]);
+    first.0[..wanted.len()].copy_from_slice(wanted);
+    map.range(first..).next().filter(|(peer, _)| short(peer) == *wanted)
 }
 
 /// Where a landmark stands among landmarks that are equally long known: the lowest are kept.

@@ -52,8 +52,8 @@ impl Evidence {
     }
 
     /// Takes into account whether a landmark answered a request of ours that went over a neighbour. Its silence tells of
-    /// the neighbour if that was never seen to deliver, or if the landmark used to answer; and a few times only. Landmarks
-    /// that are mute would otherwise give every way to them a bad name.
+    /// the neighbour if that was never seen to deliver, or if the landmark used to answer; and only [`MUTE_AFTER`] times
+    /// between two answers. Landmarks that are mute would otherwise give every way to them a bad name.
     pub(super) fn note_landmark(&mut self, now: Instant, landmark: PeerId, next_hop: PeerId, ok: bool) {
         if ok {
             keep(&mut self.landmarks, landmark, Witness { answered: true, silences: 0, at: now }, |witness| witness.at);

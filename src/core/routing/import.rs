@@ -269,9 +269,7 @@ impl Routing {
 
     /// Whether the table takes this destination, and what has to go for it.
     fn admission(&self, from: &PeerId, claim: &Claim, landmark: bool) -> Admission {
-        let class = || self.acquaintances.class(&claim.dest);
-        let kept = || self.table.is_kept(self.limits.landmarks, rank(&short(&claim.dest)), &claim.dest, class());
-        if landmark && kept() {
+        if landmark && self.keeps_landmark(&claim.dest) {
             return Admission::Room;
         }
         let usable = |entry: &Entry| entry.improves(claim.sequence, claim.metric, order(from, &claim.dest));

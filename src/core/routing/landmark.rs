@@ -1,7 +1,8 @@
 //! Who is a landmark: of the nodes whose vicinity does not hold the whole network, those of
 //! the lowest ranks. A node stands for it while few of its vicinity come before it, and steps
 //! down when others would not keep it: of nodes that are equally long known the lowest
-//! ranks of the whole network remain, whatever the order of events. Small networks have none: everybody is in every table.
+//! ranks of the whole network remain, whatever the order of events. Small networks have none:
+//! everybody is in every table.
 //!
 //! A rank is a hash of the PeerId, and can be ground out. So half of what everybody keeps are
 //! those known longest ([`super::acquaintance`]), and a landmark that has been one for long
@@ -41,16 +42,20 @@ impl Routing {
     fn elect(&mut self, now: Instant) {
         let mine = rank(&short(&self.me));
         let is_landmark = self.origin.proof().is_landmark();
-        let class = self.acquaintances.class(&self.me);
-        let kept = self.table.is_kept(self.limits.landmarks, mine, &self.me, class);
+        let kept = self.keeps_landmark(&self.me);
         if is_landmark && !kept {
             return self.set_landmark(now, false);
         }
-        let stands = !is_landmark && kept && self.is_candidate(mine, class > 0);
+        let stands = !is_landmark && kept && self.is_candidate(mine, self.acquaintances.class(&self.me) > 0);
         self.stood = if stands { self.stood.saturating_add(1) } else { 0 };
         if self.stood >= CANDIDATE_LOOKS {
             self.set_landmark(now, true);
         }
+    }
+
+    /// Whether a landmark is, or would be, among those that are kept.
+    pub(super) fn keeps_landmark(&self, dest: &PeerId) -> bool {
+        self.table.is_kept(self.limits.landmarks, rank(&short(dest)), dest, self.acquaintances.class(dest))
     }
 
     /// Whether the network is larger than our vicinity, and few of this come before us; who has been a landmark for long

@@ -18,12 +18,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entry::Entry;
+use super::entry::{Entry, by_short};
 use super::limits::RESERVED_PART;
 use crate::crypto::PeerId;
 use crate::defence::{self, Defence};
 use crate::time::Instant;
-use crate::wire::routing::{Short, short};
+use crate::wire::routing::Short;
 
 /// Metric, order, id: the vicinity's order, the farthest last.
 pub(super) type Rank = (u16, u64, PeerId);
@@ -45,8 +45,8 @@ pub(super) enum TablePlace {
         /// No link's own entry.
         evictable: bool,
     },
-    /// A landmark.
-    Landmark,
+    /// A landmark, known for so long.
+    Landmark(u8),
 }
 
 /// What a neighbour has of the vicinity.
@@ -103,11 +103,9 @@ pub(super) enum Admission {
 }
 
 impl Table {
-    /// The destination of a short, if it is known. A short is how an id begins, so the table's order finds it.
+    /// The destination of a short, if it is known.
     pub(super) fn by_short(&self, wanted: &Short) -> Option<PeerId> {
-        let mut first = PeerId([0; 32]);
-        first.0[..wanted.len()].copy_from_slice(wanted);
-        self.entries.range(first..).next().map(|(dest, _)| *dest).filter(|dest| short(dest) == *wanted)
+        by_short(&self.entries, wanted).map(|(dest, _)| *dest)
     }
 
     /// Adds a destination.
@@ -140,9 +138,8 @@ impl Table {
 
     /// Sets how long a landmark is known.
     pub(super) fn set_class(&mut self, dest: &PeerId, class: u8) {
-        let Some(rank) = self.entries.get(dest).map(|entry| entry.rank) else { return };
-        if let Some(known) = self.landmarks.get_mut(&(rank, *dest)) {
-            *known = class;
+        if self.entries.get(dest).is_some_and(|entry| matches!(entry.place, TablePlace::Landmark(_))) {
+            self.set_place(dest, TablePlace::Landmark(class));
         }
     }
 
@@ -242,11 +239,10 @@ impl Table {
         let kept = entry.proof.is_landmark() && self.is_kept(landmarks_max, entry.rank, dest, class);
         let place = match entry.best().filter(|_| entry.live) {
             None => TablePlace::Tombstone(entry.ends_at),
-            Some(_) if kept => TablePlace::Landmark,
+            Some(_) if kept => TablePlace::Landmark(class),
             Some(best) => TablePlace::Near { via: best.via, metric: best.metric(), evictable: !is_link },
         };
         self.set_place(dest, place);
-        self.set_class(dest, class);
     }
 
     /// Makes a landmark an ordinary destination.
@@ -269,8 +265,8 @@ impl Table {
             TablePlace::Tombstone(at) => {
                 self.ends.insert((at, *dest));
             }
-            TablePlace::Landmark => {
-                self.landmarks.insert((rank, *dest), 0);
+            TablePlace::Landmark(class) => {
+                self.landmarks.insert((rank, *dest), class);
             }
             TablePlace::Near { via, metric, evictable } => {
                 self.near += 1;
@@ -290,7 +286,7 @@ impl Table {
             TablePlace::Tombstone(at) => {
                 self.ends.remove(&(at, *dest));
             }
-            TablePlace::Landmark => {
+            TablePlace::Landmark(_) => {
                 self.landmarks.remove(&(rank, *dest));
             }
             TablePlace::Near { via, metric, .. } => {
