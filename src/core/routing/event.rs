@@ -20,7 +20,7 @@ impl LinkCost {
     /// The cheapest link.
     pub const MIN: Self = Self(1);
 
-    /// The cost of a round-trip time: 1, and 1 more for every 20 ms.
+    /// The cost of a round-trip time: 1, and 1 more for every [`LINK_COST_UNIT`].
     #[must_use]
     pub fn from_rtt(rtt: Duration) -> Self {
         let units = micros(rtt) / micros(LINK_COST_UNIT);

@@ -68,8 +68,9 @@ pub const OTHERS_LOOKED_AT: usize = 8;
 pub const ROUTES_MAX: usize = 4;
 /// Link costs are 1 to this.
 pub const LINK_COST_MAX: u8 = 16;
-/// Round-trip time of one unit of link cost.
-pub const LINK_COST_UNIT: Duration = Duration::from_millis(20);
+/// Round-trip time of one unit of link cost. With less, paths are a little quicker and have more hops, each of which
+/// is a machine that carries the bytes and may fail.
+pub const LINK_COST_UNIT: Duration = Duration::from_millis(25);
 /// A link's cost changes only by at least this: pings waver, routes should not.
 pub const LINK_COST_STEP: u8 = 2;
 

@@ -41,7 +41,7 @@ fn a_link_is_a_next_hop_from_its_first_to_its_last_moment() {
 #[test]
 fn link_costs_follow_the_round_trip_time() {
     let cost = |ms| LinkCost::from_rtt(Duration::from_millis(ms)).as_u8();
-    assert_eq!([cost(0), cost(19), cost(20), cost(100), cost(10_000)], [1, 1, 2, 6, 16]);
+    assert_eq!([cost(0), cost(24), cost(25), cost(100), cost(10_000)], [1, 1, 2, 5, 16]);
     assert_eq!((LinkCost::new(0).as_u8(), LinkCost::new(99).as_u8()), (1, 16));
 }
 
