@@ -7,7 +7,8 @@ use super::event::{ChannelId, Event, OpenRequest, Side};
 use super::flow::window_max;
 use super::limits::{
     CHANNELS_MAX, DATAGRAM_LEN_MAX, EARLY_LEN_MAX, LABEL_LEN_MAX, MESSAGE_COST, MESSAGE_LEN_MAX, MESSAGES_BUFFER_MIN,
-    PROOF_LEN_MAX, SEND_BUFFER_MIN, SEND_BUFFER_SHARE, SESSION_SEND_BUFFER, WRITE_ENOUGH, WRITE_LOW,
+    PROOF_LEN_MAX, SEND_BUFFER_MIN, SEND_BUFFER_SHARE, SESSION_SEND_BUFFER, SESSION_UNSENT, UNSENT_MAX, UNSENT_PART,
+    WRITE_ENOUGH, WRITE_LOW,
 };
 use super::sent::Control;
 use super::{Established, Violation};
@@ -147,10 +148,13 @@ impl Established {
             SendHalf::Messages(_) => (MESSAGES_BUFFER_MIN, MESSAGE_LEN_MAX as u64 + MESSAGE_COST),
         };
         let capacity = (2 * window).clamp(least, window_max(self.rtt_or_guess()));
-        let buffered = channel.buffered();
-        let share = share.saturating_sub(buffered);
-        let session = SESSION_SEND_BUFFER.saturating_sub(self.send_buffered).max(share);
-        usize::try_from(capacity.saturating_sub(buffered).min(session)).unwrap_or(usize::MAX)
+        let (buffered, unsent) = (channel.buffered(), channel.unsent());
+        let session = SESSION_SEND_BUFFER.saturating_sub(self.send_buffered - self.send_unsent);
+        let session = session.max(share.saturating_sub(buffered));
+        let waiting = SESSION_UNSENT.saturating_sub(self.send_unsent) / UNSENT_PART;
+        let waiting = waiting.min((2 * (buffered - unsent)).max(UNSENT_MAX)).max(share);
+        let room = capacity.saturating_sub(buffered).min(session).min(waiting.saturating_sub(unsent));
+        usize::try_from(room).unwrap_or(usize::MAX)
     }
 
     /// The next bytes or message of a channel. `Finished` follows the last of them.

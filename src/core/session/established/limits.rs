@@ -99,14 +99,22 @@ pub const SESSION_WINDOW: u64 = 2 * SESSION_TUNING_MAX;
 pub const SEND_BUFFER_MIN: u64 = 512 * 1024;
 /// The same of a channel of reliable messages: two of the longest.
 pub const MESSAGES_BUFFER_MIN: u64 = 2 * (MESSAGE_LEN_MAX as u64 + MESSAGE_COST);
-/// Bytes all channels of a session may hold for sending ...
+/// Bytes all channels of a session may have under way, unacknowledged ...
 pub const SESSION_SEND_BUFFER: u64 = 32 * 1024 * 1024;
 /// ... beyond this much, which each may hold whatever the others do: two packets.
 pub const SEND_BUFFER_SHARE: u64 = 32 * 1024;
+/// Bytes of a stream that may wait to be sent, or twice what it has under way: enough that its writer is quick to bring
+/// more and several circuits find work, and no more, for what waits longer has left the caches when it is sealed.
+pub const UNSENT_MAX: u64 = 512 * 1024;
+/// Bytes of all channels that may wait to be sent ...
+pub const SESSION_UNSENT: u64 = 16 * 1024 * 1024;
+/// ... of which each may take a part of what is left: one in this many, but [`SEND_BUFFER_SHARE`] at least. Those whose
+/// far side reads nothing keep what they have for ever, and the others must not starve.
+pub const UNSENT_PART: u64 = 4;
 /// Room below which a writer is told to wait ...
 pub const WRITE_LOW: u64 = 16 * 1024;
-/// ... until there is this much again.
-pub const WRITE_ENOUGH: u64 = 32 * 1024;
+/// ... until there is this much again, or nothing is held any more.
+pub const WRITE_ENOUGH: u64 = 128 * 1024;
 
 /// Channels open at once in a session; more are refused with `TooMany`.
 pub const CHANNELS_MAX: usize = 16_384;

@@ -132,7 +132,9 @@ pub struct Established {
     /// Channels of the peer that were opened, by half their id.
     peer_channels: Ranges,
     flow: flow::Session,
+    /// Bytes that channels hold for sending, and of these those that were not sent yet.
     send_buffered: u64,
+    send_unsent: u64,
     interactive: VecDeque<ChannelId>,
     bulk: VecDeque<ChannelId>,
     credit_blocked: VecDeque<ChannelId>,
@@ -171,6 +173,7 @@ impl Established {
             peer_channels: Ranges::default(),
             flow: flow::Session::new(),
             send_buffered: 0,
+            send_unsent: 0,
             interactive: VecDeque::new(),
             bulk: VecDeque::new(),
             credit_blocked: VecDeque::new(),

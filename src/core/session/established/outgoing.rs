@@ -272,7 +272,7 @@ impl Established {
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| channel.state == State::Open) else {
             return Turn::Nothing;
         };
-        let before = (packet.len(), channel.buffered());
+        let before = (packet.len(), channel.buffered(), channel.unsent());
         let (fresh, frame) = match &mut channel.send {
             SendHalf::Stream(stream) => {
                 let head = data_head_len(id.0, stream.sent());
@@ -297,7 +297,9 @@ impl Established {
             }
         };
         self.send_buffered = self.send_buffered - before.1 + channel.buffered();
+        self.send_unsent = self.send_unsent - before.2 + channel.unsent();
         self.flow.handle_sent(fresh);
+        self.tell_writable(id);
         frames.extend(frame);
         Turn::Wrote(packet.len() - before.0)
     }

@@ -19,6 +19,7 @@ impl Established {
     pub(super) fn remove_channel(&mut self, now: Instant, id: ChannelId) {
         let Some(channel) = self.channels.remove(&id) else { return };
         self.send_buffered -= channel.buffered();
+        self.send_unsent -= channel.unsent();
         self.flow.tuned -= channel.window.tuned();
         self.counters.messages_dropped += channel.dropped();
         self.give_back(channel.session_unread());
@@ -41,9 +42,10 @@ impl Established {
     /// Changes a channel and keeps the session's sums.
     pub(super) fn edit<R>(&mut self, id: ChannelId, change: impl FnOnce(&mut Channel) -> R) -> Option<R> {
         let channel = self.channels.get_mut(&id)?;
-        let (buffered, consumed) = (channel.buffered(), channel.session_consumed());
+        let (buffered, unsent, consumed) = (channel.buffered(), channel.unsent(), channel.session_consumed());
         let result = change(channel);
         self.send_buffered = self.send_buffered - buffered + channel.buffered();
+        self.send_unsent = self.send_unsent - unsent + channel.unsent();
         let read = channel.session_consumed() - consumed;
         self.give_back(read);
         Some(result)
@@ -103,9 +105,10 @@ impl Established {
     }
 
     /// Tells a writer that waits of room.
-    fn tell_writable(&mut self, id: ChannelId) {
-        let Some(wanted) = self.channels.get(&id).and_then(|channel| channel.wanted) else { return };
-        if self.write_room(id) as u64 >= wanted {
+    pub(super) fn tell_writable(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.get(&id) else { return };
+        let Some(wanted) = channel.wanted else { return };
+        if channel.buffered() == 0 || self.write_room(id) as u64 >= wanted {
             self.edit(id, |channel| channel.wanted = None);
             self.events.push_back(Event::Writable(id));
         }

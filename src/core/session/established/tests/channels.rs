@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::net::{Faults, Net, Transfer, pattern, request};
-use crate::session::established::limits::{CHANNEL_WINDOW_INITIAL, CHANNEL_WINDOW_MAX, CHANNELS_MAX, SESSION_WINDOW};
+use crate::session::established::limits::{
+    CHANNEL_WINDOW_INITIAL, CHANNEL_WINDOW_MAX, CHANNELS_MAX, SEND_BUFFER_SHARE, SESSION_UNSENT, SESSION_WINDOW,
+};
 use crate::session::established::{Carried, CarrierId, ChannelId, Event, OpenRequest, ResetCause, WriteError};
 use crate::session::{Mode, Refusal};
 
@@ -31,7 +33,8 @@ fn both_directions_finish_and_nothing_is_left() {
         both(0) && both(1)
     });
     for end in &net.ends {
-        assert_eq!((end.channel_count(), end.send_buffered, end.flow.unread(), end.flow.tuned), (0, 0, 0, 0));
+        assert_eq!((end.channel_count(), end.send_buffered, end.send_unsent), (0, 0, 0));
+        assert_eq!((end.flow.unread(), end.flow.tuned), (0, 0));
     }
 }
 
@@ -182,7 +185,7 @@ fn windows_grow_for_fast_readers_within_their_bounds() {
 #[test]
 fn interactive_channels_go_before_bulk_and_bulk_shares_fairly() {
     let mut net = Net::new(Faults { rate: 10_000_000, queue: 1 << 20, ..Faults::clean(5) }, 1);
-    let bulk: Vec<ChannelId> = (0..3).map(|_| net.open(Mode::ReliableOrdered)).collect();
+    let bulk: Vec<ChannelId> = (0..100).map(|_| net.open(Mode::ReliableOrdered)).collect();
     let typed = net.open(Mode::ReliableOrdered);
     let mut got = [0usize; 3];
     let mut worst = Duration::ZERO;
@@ -262,4 +265,32 @@ fn writers_are_told_when_there_is_room_again() {
     });
     assert!(net.ends[0].write_room(id) > 0);
     assert_eq!(net.ends[0].carriers().collect::<Vec<_>>(), [(CarrierId(1), true)]);
+}
+
+#[test]
+fn readers_who_read_nothing_leave_the_others_their_speed() {
+    let mut net = Net::new(Faults::clean(5), 1);
+    let idle: Vec<ChannelId> = (0..100).map(|_| net.open(Mode::ReliableOrdered)).collect();
+    for _ in 0..20 {
+        for id in &idle {
+            while net.ends[0].write(*id, Bytes::from(vec![1; 65_536])).unwrap() > 0 {}
+        }
+        net.rest(Duration::from_millis(50));
+    }
+    let (unsent, held) = (net.ends[0].send_unsent, net.ends[0].send_buffered);
+    assert!(unsent == held && unsent <= SESSION_UNSENT + 100 * SEND_BUFFER_SHARE, "{unsent} of {held} bytes");
+
+    let id = net.open(Mode::ReliableOrdered);
+    let (mut transfer, begun) = (Transfer::new(0, id, 8_000_000), net.now.instant);
+    // Who writes is told of room as soon as something left.
+    net.run(Duration::from_secs(60), |net| {
+        loop {
+            let (written, done) = (transfer.written, transfer.advance(net));
+            if done || transfer.written == written {
+                return done;
+            }
+        }
+    });
+    let took = net.now.instant - begun;
+    assert!(took < Duration::from_millis(500), "eight megabytes over a round trip of ten milliseconds: {took:?}");
 }
