@@ -113,8 +113,8 @@ pub const SESSION_UNSENT: u64 = 16 * 1024 * 1024;
 pub const UNSENT_PART: u64 = 4;
 /// Room below which a writer is told to wait ...
 pub const WRITE_LOW: u64 = 16 * 1024;
-/// ... until there is this much again, or nothing is held any more.
-pub const WRITE_ENOUGH: u64 = 128 * 1024;
+/// ... until there is this much again: no more than each may hold in any case.
+pub const WRITE_ENOUGH: u64 = SEND_BUFFER_SHARE;
 
 /// Channels open at once in a session; more are refused with `TooMany`.
 pub const CHANNELS_MAX: usize = 16_384;

@@ -299,7 +299,9 @@ impl Established {
         self.send_buffered = self.send_buffered - before.1 + channel.buffered();
         self.send_unsent = self.send_unsent - before.2 + channel.unsent();
         self.flow.handle_sent(fresh);
-        self.tell_writable(id);
+        if channel.wanted.is_some() {
+            self.tell_writable(id);
+        }
         frames.extend(frame);
         Turn::Wrote(packet.len() - before.0)
     }

@@ -106,9 +106,8 @@ impl Established {
 
     /// Tells a writer that waits of room.
     pub(super) fn tell_writable(&mut self, id: ChannelId) {
-        let Some(channel) = self.channels.get(&id) else { return };
-        let Some(wanted) = channel.wanted else { return };
-        if channel.buffered() == 0 || self.write_room(id) as u64 >= wanted {
+        let Some(wanted) = self.channels.get(&id).and_then(|channel| channel.wanted) else { return };
+        if self.write_room(id) as u64 >= wanted {
             self.edit(id, |channel| channel.wanted = None);
             self.events.push_back(Event::Writable(id));
         }

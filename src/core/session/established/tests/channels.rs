@@ -185,7 +185,7 @@ fn windows_grow_for_fast_readers_within_their_bounds() {
 #[test]
 fn interactive_channels_go_before_bulk_and_bulk_shares_fairly() {
     let mut net = Net::new(Faults { rate: 10_000_000, queue: 1 << 20, ..Faults::clean(5) }, 1);
-    let bulk: Vec<ChannelId> = (0..100).map(|_| net.open(Mode::ReliableOrdered)).collect();
+    let bulk: Vec<ChannelId> = (0..3).map(|_| net.open(Mode::ReliableOrdered)).collect();
     let typed = net.open(Mode::ReliableOrdered);
     let mut got = [0usize; 3];
     let mut worst = Duration::ZERO;
@@ -270,7 +270,7 @@ fn writers_are_told_when_there_is_room_again() {
 #[test]
 fn readers_who_read_nothing_leave_the_others_their_speed() {
     let mut net = Net::new(Faults::clean(5), 1);
-    let idle: Vec<ChannelId> = (0..100).map(|_| net.open(Mode::ReliableOrdered)).collect();
+    let idle: Vec<ChannelId> = (0..200).map(|_| net.open(Mode::ReliableOrdered)).collect();
     for _ in 0..20 {
         for id in &idle {
             while net.ends[0].write(*id, Bytes::from(vec![1; 65_536])).unwrap() > 0 {}
@@ -278,7 +278,7 @@ fn readers_who_read_nothing_leave_the_others_their_speed() {
         net.rest(Duration::from_millis(50));
     }
     let (unsent, held) = (net.ends[0].send_unsent, net.ends[0].send_buffered);
-    assert!(unsent == held && unsent <= SESSION_UNSENT + 100 * SEND_BUFFER_SHARE, "{unsent} of {held} bytes");
+    assert!(unsent == held && unsent <= SESSION_UNSENT + 200 * SEND_BUFFER_SHARE, "{unsent} of {held} bytes");
 
     let id = net.open(Mode::ReliableOrdered);
     let (mut transfer, begun) = (Transfer::new(0, id, 8_000_000), net.now.instant);
